@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""AMD: QEMU's TCG with SVM and nested paging (see hosts/__init__.py)."""
+
+import os
+import subprocess
+
+from labcore.errors import LabError
+
+
+class Host:
+    vendor = "amd"
+    emulator = "qemu-tcg"
+    time_scale = 60
+    deterministic = True
+    tsc_check = True
+
+    # "icount": one host CPU, virtual time counts instructions, repeatable.
+    # "mttcg": two host CPUs on two threads, quicker, not repeatable.
+    MODES = ("icount", "mttcg")
+
+    def __init__(self, options):
+        self.qemu = options.qemu
+        self.mode = options.mode or "icount"
+        if self.mode not in self.MODES:
+            raise LabError(f"--mode {self.mode}: accepted are "
+                           f"{', '.join(self.MODES)}")
+        if not os.access(self.qemu, os.X_OK):
+            raise LabError(f"--qemu {self.qemu}: no such program; build it "
+                           "first (make) or name another")
+        self.firmware = options.firmware
+        self.deterministic = self.mode == "icount"
+
+    def cmdline(self):
+        return ["console=ttyS0", "nokaslr", "tsc=reliable", "no_timer_check"]
+
+    def prepare(self, boot):
+        text = subprocess.run([self.qemu, "--version"], text=True,
+                              capture_output=True, check=True).stdout
+        self.emulator = f"{text.splitlines()[0]}, TCG, {self.mode}"
+
+    def command(self, boot):
+        if self.mode == "icount":
+            speed = ["-accel", "tcg,thread=single",
+                     "-icount", "shift=0,sleep=off", "-smp", "1"]
+        else:
+            speed = ["-accel", "tcg,thread=multi", "-smp", "2"]
+        return [self.qemu, *speed,
+                "-machine", "q35", "-cpu", "EPYC,+svm,+npt",
+                "-m", str(boot.memory), "-nodefaults", "-no-user-config",
+                "-display", "none", "-no-reboot", "-L", self.firmware,
+                "-rtc", "base=2026-01-01,clock=vm",
+                "-kernel", boot.kernel, "-initrd", boot.initramfs,
+                "-append", boot.cmdline,
+                "-serial", f"file:{boot.console}",
+                "-serial", f"file:{boot.verdict}"]
