@@ -5,6 +5,10 @@ import os
 import subprocess
 
 from labcore.errors import LabError
+from labcore.files import find_file
+
+# Option ROMs and firmware that the emulator itself loads.
+ROMS = ("bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin")
 
 
 class Host:
@@ -27,7 +31,10 @@ class Host:
         if not os.access(self.qemu, os.X_OK):
             raise LabError(f"--qemu {self.qemu}: no such program; build it "
                            "first (make) or name another")
-        self.firmware = options.firmware
+        self.rom_dirs = sorted({
+            os.path.dirname(os.path.abspath(
+                find_file(options.firmware, rom, "--firmware")))
+            for rom in ROMS})
         self.deterministic = self.mode == "icount"
 
     def cmdline(self):
@@ -47,7 +54,8 @@ class Host:
         return [self.qemu, *speed,
                 "-machine", "q35", "-cpu", "EPYC,+svm,+npt",
                 "-m", str(boot.memory), "-nodefaults", "-no-user-config",
-                "-display", "none", "-no-reboot", "-L", self.firmware,
+                "-display", "none", "-no-reboot",
+                *(word for d in self.rom_dirs for word in ("-L", d)),
                 "-rtc", "base=2026-01-01,clock=vm",
                 "-kernel", boot.kernel, "-initrd", boot.initramfs,
                 "-append", boot.cmdline,

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The workload that a user feels: each write of a UEFI variable sends every
+ * vCPU into SMM and flips the flash out of romd mode and back; on a KVM that
+ * drops the whole VM's page tables for it, all memory has to be faulted in
+ * again.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "guest.h"
+
+#define MIB (1024ul * 1024)
+#define FILL "/fill/data"
+#define EFIVARS "/sys/firmware/efi/efivars"
+#define VARIABLE EFIVARS "/PerennialLab-20549000-9c1c-4b5e-8d4e-5c0e1b3a7f11"
+#define ATTRIBUTES 7u	/* non-volatile, boot and run time access */
+
+static void load_efivarfs(void)
+{
+	int fd = open("/efivarfs.ko", O_RDONLY);
+
+	if (fd < 0)
+		return;	/* built in */
+	if (syscall(SYS_finit_module, fd, "", 0))
+		give_up("efivarfs.ko");
+	close(fd);
+}
+
+static void mount_efivars(void)
+{
+	load_efivarfs();
+	if (mount("none", EFIVARS, "efivarfs", 0, NULL))
+		give_up(EFIVARS);
+}
+
+static uint64_t *fill(unsigned long mib)
+{
+	char options[32];
+	uint64_t *words, x = 20549;
+	int fd;
+
+	snprintf(options, sizeof(options), "size=%lum", mib + 1);
+	mkdir("/fill", 0755);
+	if (mount("none", "/fill", "tmpfs", 0, options))
+		give_up("/fill");
+	fd = open(FILL, O_RDWR | O_CREAT, 0600);
+	if (fd < 0 || ftruncate(fd, mib * MIB))
+		give_up(FILL);
+	words = mmap(NULL, mib * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (words == MAP_FAILED)
+		give_up(FILL);
+	for (unsigned long i = 0; i < mib * MIB / sizeof(*words); i += 64) {
+		x = x * 6364136223846793005 + 1442695040888963407;
+		words[i] = x;
+	}
+	return words;
+}
+
+/* Every eighth of each page, what fill() wrote: faults are what is measured. */
+static uint64_t sum(const uint64_t *words, unsigned long mib)
+{
+	uint64_t h = 0;
+
+	for (unsigned long i = 0; i < mib * MIB / sizeof(*words); i += 64)
+		h = (h ^ words[i]) * 0x100000001b3;
+	return h;
+}
+
+/*
+ * Opened once: efivarfs makes what is created here immutable, so that only the
+ * descriptor that created it may write.  Each write is one SetVariable().
+ */
+static int create_variable(void)
+{
+	int fd = open(VARIABLE, O_WRONLY | O_CREAT, 0600);
+
+	if (fd < 0)
+		give_up(VARIABLE);
+	return fd;
+}
+
+static void write_variable(int fd, unsigned long round)
+{
+	struct {
+		uint32_t attributes;
+		char text[28];
+	} var = { .attributes = ATTRIBUTES };
+
+	snprintf(var.text, sizeof(var.text), "round %lu", round);
+	if (write(fd, &var, sizeof(var)) != sizeof(var))
+		give_up(VARIABLE);
+}
+
+static uint64_t read_variable(void)
+{
+	char buf[64];
+	ssize_t n = read_text(VARIABLE, buf, sizeof(buf));
+
+	if (n < 0)
+		give_up(VARIABLE);
+	return hash(0, buf, n);
+}
+
+void uefi_vars(unsigned long mib, unsigned long rounds)
+{
+	uint64_t *words, expected;
+	int fd;
+
+	mount_efivars();
+	words = fill(mib);
+	expected = sum(words, mib);
+	fd = create_variable();
+	phase_end("fill");
+	for (unsigned long i = 0; i < rounds; i++) {
+		write_variable(fd, i);
+		if (sum(words, mib) != expected) {
+			errno = EIO;
+			give_up("the memory read back differs");
+		}
+	}
+	mark("@digest name=memory value=%016llx", (unsigned long long)expected);
+	mark("@digest name=variable value=%016llx", (unsigned long long)read_variable());
+	phase_end("uefi-vars");
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The lab's host init: runs one plan on an emulated host and reports on ttyS1.
+ *
+ * Everything here runs as PID 1 of a throw-away host.  Whatever goes wrong is
+ * reported as a verdict and the host powers off; nothing is retried.
+ */
+#ifndef LAB_H
+#define LAB_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+#define MAX_ARGS     128
+#define MAX_PHASES   8
+#define MAX_COUNTERS 16
+#define MAX_ROLES    32
+#define MAX_STATS    160
+
+/* util.c */
+uint64_t now_ns(void);
+int write_file(const char *path, const char *text);
+int append_file(const char *path, const char *text);
+char *read_file(const char *path);	/* malloc'd, NULL with errno */
+void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* report.c: the verdict channel */
+int report_open(const char *tty);
+void report(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void report_test(const char *name, const char *result, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void report_end(void);
+
+/* plan.c: what to do, written by tests/lab/run into the initramfs */
+struct phase {
+	char name[32];
+	unsigned int seconds;		/* of host virtual time */
+};
+
+struct plan {
+	char *text;
+	const char *scenario;
+	const char *run;
+	const char *kind;		/* "nested" or "program" */
+	bool huge_pages;
+	bool expect_capability;
+	bool compare_stats;
+	char *argv[MAX_ARGS + 1];
+	int argc;
+	struct phase phases[MAX_PHASES];
+	int nphases;
+};
+
+int plan_load(struct plan *plan, const char *path);
+
+/* trace.c: counters kept by the host kernel's tracing */
+struct role {
+	uint32_t word;
+	uint64_t loads, reused, teardowns, pages_torn, pages_max;
+};
+
+struct snapshot {
+	uint64_t ns;
+	uint64_t counter[MAX_COUNTERS];
+	uint64_t missed;
+	struct role role[MAX_ROLES];
+	int nroles;
+};
+
+int trace_setup(void);
+bool trace_has_roles(void);
+int trace_read(struct snapshot *snap);
+int trace_counters(void);
+const char *trace_counter_name(int i);
+bool trace_counter_present(int i);
+uint64_t trace_counter(const struct snapshot *snap, const char *name);
+
+/* qmp.c: the nested QEMU's monitor */
+struct kvm_stat {
+	char name[56];
+	uint64_t value;			/* summed over vCPUs */
+};
+
+struct stats {
+	struct kvm_stat item[MAX_STATS];
+	int count;
+};
+
+struct qmp;
+struct qmp *qmp_open(int in, int out);
+int qmp_command(struct qmp *qmp, const char *json, char **reply,
+		unsigned int seconds);
+int qmp_stats(struct qmp *qmp, struct stats *stats);
+bool stats_find(const struct stats *stats, const char *name, uint64_t *value);
+/* Read what has arrived; true once the guest's end has been announced. */
+bool qmp_poll(struct qmp *qmp);
+const char *qmp_shutdown_reason(struct qmp *qmp);
+
+/* verdict.c: what is reported at the end of a phase, and what must agree */
+void verdict_phase(const char *phase, const struct snapshot *from,
+		   const struct snapshot *to, const struct stats *sfrom,
+		   const struct stats *sto);
+void verdict_compare(const struct plan *plan, const struct snapshot *from,
+		     const struct snapshot *to, const struct stats *stats);
+
+/* nested.c, program.c */
+void nested_run(const struct plan *plan);
+void program_run(const struct plan *plan);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lab.h"
+
+static int plan_phase(struct plan *plan, const char *value)
+{
+	struct phase *phase = &plan->phases[plan->nphases];
+
+	if (plan->nphases == MAX_PHASES ||
+	    sscanf(value, "%31s %u", phase->name, &phase->seconds) != 2)
+		return -EINVAL;
+	plan->nphases++;
+	return 0;
+}
+
+static int plan_word(struct plan *plan, const char *key, char *value)
+{
+	if (!strcmp(key, "scenario"))
+		plan->scenario = value;
+	else if (!strcmp(key, "run"))
+		plan->run = value;
+	else if (!strcmp(key, "kind"))
+		plan->kind = value;
+	else if (!strcmp(key, "huge-pages"))
+		plan->huge_pages = !strcmp(value, "on");
+	else if (!strcmp(key, "expect-capability"))
+		plan->expect_capability = !strcmp(value, "on");
+	else if (!strcmp(key, "compare-stats"))
+		plan->compare_stats = !strcmp(value, "on");
+	else if (!strcmp(key, "phase"))
+		return plan_phase(plan, value);
+	else if (!strcmp(key, "env"))
+		return putenv(value);
+	else if (!strcmp(key, "arg") && plan->argc < MAX_ARGS)
+		plan->argv[plan->argc++] = value;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+/* One `key value` a line; the value is the rest of the line, as it stands. */
+int plan_load(struct plan *plan, const char *path)
+{
+	char *line, *save = NULL;
+
+	plan->text = read_file(path);
+	if (!plan->text)
+		return -errno;
+	for (line = strtok_r(plan->text, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		char *value = strchr(line, ' ');
+
+		if (!value)
+			return -EINVAL;
+		*value++ = '\0';
+		if (plan_word(plan, line, value)) {
+			say("plan: %s %s: not understood", line, value);
+			return -EINVAL;
+		}
+	}
+	if (!plan->scenario || !plan->run || !plan->kind || !plan->argc)
+		return -EINVAL;
+	return 0;
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Counters kept by the host kernel's own tracing, which knows nothing of the
+ * feature: kprobe_profile counts hits, hist triggers sort them by an argument.
+ * The ring buffer stays off, so that a hit costs as little as it can.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lab.h"
+
+#define TRACING "/sys/kernel/tracing/"
+#define LOADS "kvmmmu/kvm_tdp_root_load"
+#define TEARDOWNS "kvmmmu/kvm_tdp_root_teardown"
+
+#define KVM_MR_DELETE 1
+
+/* Functions that count together make one counter; absent ones are left out. */
+static const struct probe {
+	const char *counter;
+	const char *symbol;
+	const char *fetch;	/* sorted by this argument, see @key */
+	int key;		/* count only this value of it */
+} probes[] = {
+	{ "mmu_resets", "kvm_mmu_reset_context", NULL, 0 },
+	{ "mmu_unloads", "kvm_mmu_unload", NULL, 0 },
+	{ "root_loads", "kvm_mmu_load", NULL, 0 },
+	{ "root_invalidations", "kvm_tdp_mmu_invalidate_all_roots", NULL, 0 },
+	{ "tdp_maps", "kvm_tdp_mmu_map", NULL, 0 },
+	{ "tlb_flushes", "svm_flush_tlb_asid", NULL, 0 },
+	{ "tlb_flushes", "vmx_flush_tlb_current", NULL, 0 },
+	{ "tlb_flushes", "vmx_flush_tlb_all", NULL, 0 },
+	{ "slot_ioctls", "kvm_set_memslot", NULL, 0 },
+	{ "slot_deletes", "kvm_set_memslot", "change=%cx:u32", KVM_MR_DELETE },
+	{ "smm_transitions", "kvm_smm_changed", NULL, 0 },
+};
+
+static bool present[ARRAY_SIZE(probes)];
+static const char *names[MAX_COUNTERS];
+static int nnames;
+static bool roles;
+
+static int name_index(const char *name)
+{
+	for (int i = 0; i < nnames; i++)
+		if (!strcmp(names[i], name))
+			return i;
+	names[nnames] = name;
+	return nnames++;
+}
+
+int trace_counters(void)
+{
+	return nnames;
+}
+
+const char *trace_counter_name(int i)
+{
+	return names[i];
+}
+
+bool trace_counter_present(int i)
+{
+	for (size_t p = 0; p < ARRAY_SIZE(probes); p++)
+		if (present[p] && !strcmp(probes[p].counter, names[i]))
+			return true;
+	return false;
+}
+
+uint64_t trace_counter(const struct snapshot *snap, const char *name)
+{
+	return snap->counter[name_index(name)];
+}
+
+bool trace_has_roles(void)
+{
+	return roles;
+}
+
+static int set_probe(size_t p)
+{
+	const struct probe *probe = &probes[p];
+	char path[160], text[160];
+	int err;
+
+	snprintf(text, sizeof(text), "p:lab/c%zu %s %s\n", p, probe->symbol,
+		 probe->fetch ? probe->fetch : "");
+	err = append_file(TRACING "kprobe_events", text);
+	if (err)
+		return err;
+	if (probe->fetch) {
+		int len = strcspn(probe->fetch, "=");
+
+		snprintf(path, sizeof(path), TRACING "events/lab/c%zu/trigger", p);
+		snprintf(text, sizeof(text), "hist:keys=%.*s", len, probe->fetch);
+		return append_file(path, text);
+	}
+	snprintf(path, sizeof(path), TRACING "events/lab/c%zu/enable", p);
+	return write_file(path, "1");
+}
+
+static int set_role_hist(const char *event, const char *keys)
+{
+	char path[160], text[160];
+
+	snprintf(path, sizeof(path), TRACING "events/%s/trigger", event);
+	snprintf(text, sizeof(text), "hist:keys=%s:size=16384", keys);
+	return append_file(path, text);
+}
+
+/* 0, or what failed first; a symbol this kernel lacks is no failure. */
+int trace_setup(void)
+{
+	int err;
+
+	write_file(TRACING "tracing_on", "0");
+	for (size_t p = 0; p < ARRAY_SIZE(probes); p++) {
+		name_index(probes[p].counter);
+		err = set_probe(p);
+		if (err && err != -ENOENT)
+			return err;
+		present[p] = !err;
+	}
+	roles = !access(TRACING "events/" LOADS, F_OK);
+	if (!roles)
+		return 0;
+	err = set_role_hist(LOADS, "role,pages,reused");
+	return err ? err : set_role_hist(TEARDOWNS, "role,pages");
+}
+
+/* "key: value" within one line of a hist file; false if it isn't there. */
+static bool hist_field(const char *line, const char *key, uint64_t *value)
+{
+	size_t len = strlen(key);
+	const char *at = line;
+
+	while ((at = strstr(at, key))) {
+		bool starts = at == line || at[-1] == ' ';
+
+		at += len;
+		if (starts && *at == ':') {
+			*value = strtoull(at + 1, NULL, 0);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Call @fn for each entry of a hist; -ENOSPC if entries were dropped. */
+static int hist_each(const char *event,
+		     void (*fn)(struct snapshot *snap, const char *line,
+				uint64_t hits, int arg),
+		     struct snapshot *snap, int arg)
+{
+	char path[160], *text, *line, *save = NULL;
+	uint64_t n;
+	int err = 0;
+
+	snprintf(path, sizeof(path), TRACING "events/%s/hist", event);
+	text = read_file(path);
+	if (!text)
+		return -errno;
+	for (line = strtok_r(text, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		if (line[0] == '{' && hist_field(line, "hitcount", &n))
+			fn(snap, line, n, arg);
+		else if (hist_field(line, "Dropped", &n) && n)
+			err = -ENOSPC;
+	}
+	free(text);
+	return err;
+}
+
+static void add_key(struct snapshot *snap, const char *line, uint64_t hits,
+		    int p)
+{
+	uint64_t key;
+	char field[24];
+
+	snprintf(field, sizeof(field), "%.*s",
+		 (int)strcspn(probes[p].fetch, "="), probes[p].fetch);
+	if (hist_field(line, field, &key) && key == (uint64_t)probes[p].key)
+		snap->counter[name_index(probes[p].counter)] += hits;
+}
+
+static struct role *role_of(struct snapshot *snap, const char *line)
+{
+	uint64_t word;
+
+	if (!hist_field(line, "role", &word))
+		return NULL;
+	for (int i = 0; i < snap->nroles; i++)
+		if (snap->role[i].word == word)
+			return &snap->role[i];
+	if (snap->nroles == MAX_ROLES)
+		return NULL;
+	snap->role[snap->nroles].word = word;
+	return &snap->role[snap->nroles++];
+}
+
+static void add_role(struct snapshot *snap, const char *line, uint64_t hits,
+		     int teardown)
+{
+	struct role *role = role_of(snap, line);
+	uint64_t pages = 0, reused = 0;
+
+	if (!role)
+		return;
+	hist_field(line, "pages", &pages);
+	hist_field(line, "reused", &reused);
+	if (pages > role->pages_max)
+		role->pages_max = pages;
+	if (teardown) {
+		role->teardowns += hits;
+		role->pages_torn += hits * pages;
+	} else {
+		role->loads += hits;
+		role->reused += reused ? hits : 0;
+	}
+}
+
+static int read_profile(struct snapshot *snap)
+{
+	char *text = read_file(TRACING "kprobe_profile"), *line, *save = NULL;
+	unsigned long long hits, missed;
+	size_t p;
+
+	if (!text)
+		return -errno;
+	for (line = strtok_r(text, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		if (sscanf(line, " c%zu %llu %llu", &p, &hits, &missed) != 3 ||
+		    p >= ARRAY_SIZE(probes))
+			continue;
+		snap->missed += missed;
+		if (!probes[p].fetch)
+			snap->counter[name_index(probes[p].counter)] += hits;
+	}
+	free(text);
+	return 0;
+}
+
+int trace_read(struct snapshot *snap)
+{
+	char event[16];
+	int err;
+
+	memset(snap, 0, sizeof(*snap));
+	snap->ns = now_ns();
+	err = read_profile(snap);
+	for (size_t p = 0; p < ARRAY_SIZE(probes) && !err; p++) {
+		if (!present[p] || !probes[p].fetch)
+			continue;
+		snprintf(event, sizeof(event), "lab/c%zu", p);
+		err = hist_each(event, add_key, snap, p);
+	}
+	if (roles && !err)
+		err = hist_each(LOADS, add_role, snap, 0);
+	if (roles && !err)
+		err = hist_each(TEARDOWNS, add_role, snap, 1);
+	return err;
+}

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One host boot: make its folder, start the emulator, wait, judge."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+
+from . import scenario as scenarios
+from . import verdict
+from .cpio import Archive
+from .errors import LabError
+
+GRACE = 30      # seconds between the verdict's `end` and the emulator's exit
+
+
+class Boot:
+    """What hosts/*.py are given, and what became of it."""
+
+    def __init__(self, options, scenario, run, host):
+        self.scenario, self.run, self.host = scenario, run, host
+        self.dir = os.path.abspath(os.path.join(
+            options.work, f"{scenario.name}-{host.vendor}-{run}"))
+        self.kernel = os.path.abspath(options.kernel)
+        self.base = os.path.abspath(options.initramfs)
+        self.memory = scenario.host_memory
+        self.initramfs = os.path.join(self.dir, "initramfs")
+        self.console = os.path.join(self.dir, "console.log")
+        self.verdict = os.path.join(self.dir, "verdict.log")
+        self.cmdline = " ".join([
+            *host.cmdline(), "panic=-1", f"lab.scenario={scenario.name}",
+            f"lab.run={run}", *options.append])
+        self.limit = options.time_limit
+        self.child = None
+        self.started = self.seconds = 0.0
+
+    def prepare(self):
+        """Empty the folder, lay the plan over the initramfs."""
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.makedirs(self.dir)
+        plan = scenarios.plan(self.scenario, self.run)
+        archive = Archive()
+        archive.file("lab/plan", plan.encode())
+        shutil.copyfile(self.base, self.initramfs)
+        with open(self.initramfs, "ab") as f:
+            f.write(archive.bytes())
+        for path in (self.console, self.verdict):
+            open(path, "wb").close()
+        self.host.prepare(self)
+        with open(os.path.join(self.dir, "replay.sh"), "w",
+                  encoding="utf-8") as f:
+            f.write(f"#!/bin/sh\n{self.replay()}\n")
+
+    def replay(self):
+        """The command that does this boot again by hand."""
+        words = [f"{key}={shlex.quote(value)}"
+                 for key, value in self.environment().items()]
+        return " ".join(words + [shlex.join(self.host.command(self))])
+
+    def environment(self):
+        return getattr(self.host, "environment", dict)()
+
+    def start(self):
+        log = open(os.path.join(self.dir, "emulator.log"), "wb")
+        self.started = time.monotonic()
+        try:
+            self.child = subprocess.Popen(
+                self.host.command(self), stdin=subprocess.DEVNULL,
+                stdout=log, stderr=subprocess.STDOUT,
+                env={**os.environ, **self.environment()}, cwd=self.dir)
+        except OSError as error:
+            raise LabError(f"the emulator does not start: {error}") from None
+        finally:
+            log.close()
+
+    def wait(self):
+        """exited, stall or time-out.  Ends the child by its own handle."""
+        watch = Watch(self)
+        while self.child.poll() is None:
+            ended = watch.look()
+            if ended:
+                self.child.kill()
+                self.child.wait()
+                break
+            time.sleep(0.25)
+        else:
+            ended = "exited"
+        self.seconds = time.monotonic() - self.started
+        return ended
+
+    def stop(self):
+        if self.child and self.child.poll() is None:
+            self.child.kill()
+            self.child.wait()
+
+    def judge(self, ended):
+        result = verdict.judge(
+            read(self.verdict), read(self.console), ended,
+            scenarios.phases(self.scenario)
+            if self.scenario.kind == "nested" else (),
+            self.scenario.expected_skips, self.host.tsc_check)
+        if result.status == "boot-failure" and self.child.returncode:
+            said = read(os.path.join(self.dir, "emulator.log")).strip()
+            result.reason += (f"; the emulator ended with status "
+                              f"{self.child.returncode}: {said[-300:]}")
+        return result
+
+
+class Watch:
+    """Virtual time ticks on the verdict channel; silence is a stall."""
+
+    def __init__(self, boot):
+        self.boot = boot
+        self.sizes = None
+        self.changed = time.monotonic()
+        # Init ticks once in a virtual second: two are missing for sure.
+        self.patience = 2 * boot.host.time_scale + 30
+
+    def look(self):
+        """None to go on, or why the emulator has to be ended."""
+        now = time.monotonic()
+        sizes = [os.path.getsize(path)
+                 for path in (self.boot.verdict, self.boot.console)]
+        if sizes != self.sizes:
+            self.sizes, self.changed = sizes, now
+        quiet = now - self.changed
+        if quiet > GRACE and has_end(self.boot.verdict):
+            return "time-out"
+        if quiet > self.patience:
+            return "stall"
+        if now - self.boot.started > self.boot.limit:
+            return "time-out"
+        return None
+
+
+def has_end(path):
+    return any(" end passed=" in line for line in read(path).splitlines()[-1:])
+
+
+def read(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+    except FileNotFoundError:
+        return ""
