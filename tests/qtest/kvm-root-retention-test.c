@@ -1,0 +1,683 @@
+/*
+ * QTest for KVM root retention: -accel kvm,root-retention=...,
+ * reset-elision=...,slot-zap=...
+ *
+ * The tests below option/ need no KVM.  Those below kvm/ do; what they expect
+ * depends on whether the host's KVM has the capability.  They are skipped on a
+ * host without KVM, unless the environment says which host this is:
+ *
+ *   KVM_ROOT_TEST_HOST=stock      KVM without the capability
+ *   KVM_ROOT_TEST_HOST=retention  KVM with it
+ *
+ * Then another host than that is a failure.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include "linux/kvm.h"
+#include "libqtest.h"
+#include "qemu/units.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+#include "qobject/qnum.h"
+#include "system/kvm-root-retention.h"
+
+/* The hosts that tests run on are emulated themselves, and slow. */
+#define TIMEOUT_US      (120 * G_USEC_PER_SEC)
+
+#define NO_KVM          "device=/nonexistent/kvm"
+#define MISSING_KVM     "Could not access KVM kernel module: " \
+                        "No such file or directory\n"
+
+static const char *qemu_binary;
+static char *tmp_dir;
+static const char *const tmp_names[] = { "stderr", "log", "firmware" };
+
+/* The host */
+
+typedef enum HostKind {
+    HOST_NO_KVM,
+    HOST_STOCK,
+    HOST_RETENTION,
+} HostKind;
+
+static const char *const host_names[] = {
+    [HOST_NO_KVM] = "no KVM",
+    [HOST_STOCK] = "stock",
+    [HOST_RETENTION] = "retention",
+};
+
+static HostKind host, required_host;    /* HOST_NO_KVM requires nothing */
+static bool host_slot_zap;
+static struct utsname host_uts;
+
+static void probe_host(void)
+{
+    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
+
+    uname(&host_uts);
+    if (vm >= 0) {
+        int quirks = ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_DISABLE_QUIRKS2);
+
+        host = ioctl(vm, KVM_CHECK_EXTENSION,
+                     KVM_CAP_X86_TDP_ROOT_RETENTION) > 0 ?
+            HOST_RETENTION : HOST_STOCK;
+        host_slot_zap = quirks > 0 && (quirks & KVM_X86_QUIRK_SLOT_ZAP_ALL);
+        close(vm);
+    }
+    if (kvm >= 0) {
+        close(kvm);
+    }
+}
+
+static void read_required_host(void)
+{
+    const char *name = g_getenv("KVM_ROOT_TEST_HOST");
+
+    if (!name) {
+        return;
+    }
+    if (g_str_equal(name, host_names[HOST_STOCK])) {
+        required_host = HOST_STOCK;
+    } else if (g_str_equal(name, host_names[HOST_RETENTION])) {
+        required_host = HOST_RETENTION;
+    } else {
+        fprintf(stderr, "KVM_ROOT_TEST_HOST=%s: expected stock or retention\n",
+                name);
+        exit(1);
+    }
+}
+
+/* Returns false, with the test skipped, if there is no KVM and needn't be */
+static bool have_kvm(void)
+{
+    if (required_host != HOST_NO_KVM && required_host != host) {
+        g_test_message("KVM_ROOT_TEST_HOST=%s, but this host is: %s",
+                       host_names[required_host], host_names[host]);
+        g_test_fail();
+        return false;
+    }
+    if (host == HOST_NO_KVM) {
+        g_test_skip("no KVM on this host");
+        return false;
+    }
+    return true;
+}
+
+/* Runs of QEMU that are to end by themselves */
+
+static char *tmp_path(const char *name)
+{
+    return g_build_filename(tmp_dir, name, NULL);
+}
+
+static char *read_file(const char *path)
+{
+    g_autoptr(GError) err = NULL;
+    char *text = NULL;
+
+    g_file_get_contents(path, &text, NULL, &err);
+    g_assert_no_error(err);
+    return text;
+}
+
+static pid_t start_qemu(const char *args, const char *stderr_path)
+{
+    g_autofree char *command =
+        g_strdup_printf("exec %s -nodefaults -display none %s 2>%s </dev/null",
+                        qemu_binary, args, stderr_path);
+    pid_t pid;
+
+    g_test_message("%s", command);
+    pid = fork();
+    g_assert_cmpint(pid, >=, 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        execl("/bin/sh", "sh", "-c", command, NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+/*
+ * A value that is wrongly accepted leaves QEMU running: end it, so that the
+ * test fails instead of hanging.
+ */
+static int wait_for_exit(pid_t pid)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    int status;
+    pid_t ret;
+
+    while ((ret = waitpid(pid, &status, WNOHANG)) == 0) {
+        if (g_get_monotonic_time() > end) {
+            kill(pid, SIGKILL);
+            waitpid(pid, &status, 0);
+            g_error("QEMU should have refused to start, but runs");
+        }
+        g_usleep(10000);
+    }
+    g_assert_cmpint(ret, ==, pid);
+    return status;
+}
+
+/* QEMU must exit with status 1 after exactly this on its standard error */
+static void assert_refused(const char *args, const char *expected)
+{
+    g_autofree char *stderr_path = tmp_path("stderr");
+    g_autofree char *text = NULL;
+    int status = wait_for_exit(start_qemu(args, stderr_path));
+
+    text = read_file(stderr_path);
+    g_assert_cmpstr(text, ==, expected);
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
+}
+
+/* How QEMU starts an error message about this -accel option */
+static char *message_prefix(const char *accel)
+{
+    g_autofree char *progname = g_path_get_basename(qemu_binary);
+
+    return g_strdup_printf("%s: -accel %s: ", progname, accel);
+}
+
+/* option/: parsing and refusals, which need no KVM */
+
+typedef struct RefusedOption {
+    const char *name;
+    const char *accel;
+    const char *message;
+} RefusedOption;
+
+#define BAD_VALUE(prop, value, accepted) \
+    "Parameter '" prop "' does not accept value '" value "'\n" \
+    "Accepted values: " accepted "\n"
+
+#define RETENTIONS      "auto default drop keep"
+#define ELISIONS        "auto on off"
+#define SLOT_ZAPS       "auto all slot"
+
+static const RefusedOption refused_options[] = {
+    { "retention-unknown", "kvm,root-retention=nonsense",
+      BAD_VALUE("root-retention", "nonsense", RETENTIONS) },
+    { "retention-quota", "kvm,root-retention=quota",
+      BAD_VALUE("root-retention", "quota", RETENTIONS) },
+    { "retention-number", "kvm,root-retention=2",
+      BAD_VALUE("root-retention", "2", RETENTIONS) },
+    { "retention-case", "kvm,root-retention=KEEP",
+      BAD_VALUE("root-retention", "KEEP", RETENTIONS) },
+    { "retention-prefix", "kvm,root-retention=kee",
+      BAD_VALUE("root-retention", "kee", RETENTIONS) },
+    { "retention-empty", "kvm,root-retention=",
+      BAD_VALUE("root-retention", "", RETENTIONS) },
+    { "retention-last-wins", "kvm,root-retention=keep,root-retention=x",
+      BAD_VALUE("root-retention", "x", RETENTIONS) },
+    { "elision-unknown", "kvm,reset-elision=maybe",
+      BAD_VALUE("reset-elision", "maybe", ELISIONS) },
+    { "elision-empty", "kvm,reset-elision=",
+      BAD_VALUE("reset-elision", "", ELISIONS) },
+    { "slot-zap-unknown", "kvm,slot-zap=none",
+      BAD_VALUE("slot-zap", "none", SLOT_ZAPS) },
+    { "slot-zap-on", "kvm,slot-zap=on",
+      BAD_VALUE("slot-zap", "on", SLOT_ZAPS) },
+    { "quota-without-policy", "kvm,root-quota=64M",
+      "Property 'kvm-accel.root-quota' not found\n" },
+    { "name-misspelt", "kvm,root-retentoin=keep",
+      "Property 'kvm-accel.root-retentoin' not found\n" },
+    { "retention-tcg", "tcg,root-retention=keep",
+      "Property 'tcg-accel.root-retention' not found\n" },
+    { "elision-tcg", "tcg,reset-elision=on",
+      "Property 'tcg-accel.reset-elision' not found\n" },
+    { "slot-zap-tcg", "tcg,slot-zap=slot",
+      "Property 'tcg-accel.slot-zap' not found\n" },
+};
+
+static void test_option_refused(const void *opaque)
+{
+    const RefusedOption *c = opaque;
+    g_autofree char *prefix = message_prefix(c->accel);
+    g_autofree char *args = g_strdup_printf("-M none -S -accel '%s'", c->accel);
+    g_autofree char *expected = g_strconcat(prefix, c->message, NULL);
+
+    if (g_str_has_prefix(c->accel, "tcg,") && !qtest_has_accel("tcg")) {
+        g_test_skip("no TCG in this QEMU");
+        return;
+    }
+    assert_refused(args, expected);
+}
+
+static const char *const accepted_options[] = {
+    "root-retention=auto",
+    "root-retention=default",
+    "root-retention=drop",
+    "root-retention=keep",
+    "reset-elision=auto",
+    "reset-elision=on",
+    "reset-elision=off",
+    "slot-zap=auto",
+    "slot-zap=all",
+    "slot-zap=slot",
+    "root-retention=keep,reset-elision=off,slot-zap=slot",
+};
+
+/* An accepted value gets as far as the KVM device, which is not there */
+static void test_option_accepted(const void *opaque)
+{
+    g_autofree char *accel = g_strdup_printf("kvm," NO_KVM ",%s",
+                                             (const char *)opaque);
+    g_autofree char *prefix = message_prefix(accel);
+    g_autofree char *args = g_strdup_printf("-M none -S -accel %s", accel);
+    g_autofree char *expected =
+        g_strdup_printf("%s" MISSING_KVM "%sfailed to initialize kvm: "
+                        "No such file or directory\n", prefix, prefix);
+
+    assert_refused(args, expected);
+}
+
+static void assert_property(QList *list, const char *name, const char *type)
+{
+    const QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(list, entry) {
+        QDict *prop = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (g_str_equal(qdict_get_str(prop, "name"), name)) {
+            g_assert_cmpstr(qdict_get_str(prop, "type"), ==, type);
+            g_assert_true(qdict_haskey(prop, "description"));
+            return;
+        }
+    }
+    g_error("kvm-accel has no property %s", name);
+}
+
+/* Management software finds the properties without starting a guest */
+static void test_option_introspection(void)
+{
+    QTestState *qts = qtest_init("-M none");
+    QDict *response = qtest_qmp(qts, "{'execute': 'qom-list-properties',"
+                                " 'arguments': {'typename': 'kvm-accel'}}");
+    QList *list = qdict_get_qlist(response, "return");
+
+    g_assert_nonnull(list);
+    assert_property(list, "root-retention", "KvmRootRetention");
+    assert_property(list, "reset-elision", "OnOffAuto");
+    assert_property(list, "slot-zap", "KvmSlotZap");
+
+    qobject_unref(response);
+    qtest_quit(qts);
+}
+
+/* kvm/: what takes effect on a real host */
+
+#define GUEST_RESETS    64
+
+/*
+ * A firmware of 64 KiB that makes KVM reset the vCPU's MMU GUEST_RESETS times
+ * by toggling CR4.PSE, which changes no role of a TDP root, and halts.
+ */
+static char *write_firmware(void)
+{
+    static const uint8_t code[] = {
+        0xb9, GUEST_RESETS, 0x00,       /*    mov $GUEST_RESETS, %cx */
+        0x0f, 0x20, 0xe0,               /* 1: mov %cr4, %eax         */
+        0x34, 0x10,                     /*    xor $0x10, %al         */
+        0x0f, 0x22, 0xe0,               /*    mov %eax, %cr4         */
+        0xe2, 0xf6,                     /*    loop 1b                */
+        0xf4,                           /* 2: hlt                    */
+        0xeb, 0xfd,                     /*    jmp 2b                 */
+    };
+    static const uint8_t reset_vector[] = {
+        0xe9, 0x0d, 0x00,               /*    jmp to offset 0        */
+    };
+    g_autofree uint8_t *image = g_malloc0(64 * KiB);
+    g_autoptr(GError) err = NULL;
+    char *path = tmp_path("firmware");
+
+    memcpy(image, code, sizeof(code));
+    memcpy(image + 0xfff0, reset_vector, sizeof(reset_vector));
+    g_file_set_contents(path, (char *)image, 64 * KiB, &err);
+    g_assert_no_error(err);
+    return path;
+}
+
+static QTestState *start_guest(const char *accel, const char *machine)
+{
+    g_autofree char *firmware = write_firmware();
+    g_autofree char *log = tmp_path("log");
+
+    unlink(log);
+    return qtest_initf("-accel kvm%s -M %s -m 64 -nodefaults -vga none "
+                       "-bios %s -D %s -trace 'kvm_root_*'",
+                       accel, machine, firmware, log);
+}
+
+/* What the trace event said last, or NULL if it wasn't seen */
+static char *traced(const char *event)
+{
+    g_autofree char *path = tmp_path("log");
+    g_autofree char *log = read_file(path);
+    g_autofree char *key = g_strconcat(event, " ", NULL);
+    const char *found = g_strrstr(log, key);
+
+    if (!found) {
+        return NULL;
+    }
+    found += strlen(key);
+    return g_strndup(found, strcspn(found, "\n"));
+}
+
+/* Returns false if KVM has no statistic of that name */
+static bool get_stat(QTestState *qts, const char *target, const char *name,
+                     uint64_t *value)
+{
+    QDict *response =
+        qtest_qmp(qts, "{'execute': 'query-stats', 'arguments': {"
+                  " 'target': %s, 'providers': ["
+                  "  {'provider': 'kvm', 'names': [%s]}]}}", target, name);
+    QList *results = qdict_get_qlist(response, "return");
+    bool found = false;
+
+    g_assert_nonnull(results);
+    if (!qlist_empty(results)) {
+        QDict *result = qobject_to(QDict, qlist_peek(results));
+        QList *stats = qdict_get_qlist(result, "stats");
+        QDict *stat;
+
+        g_assert_cmpint(qlist_size(stats), ==, 1);
+        stat = qobject_to(QDict, qlist_peek(stats));
+        g_assert_cmpstr(qdict_get_str(stat, "name"), ==, name);
+        *value = qnum_get_uint(qobject_to(QNum, qdict_get(stat, "value")));
+        found = true;
+    }
+    qobject_unref(response);
+    return found;
+}
+
+static uint64_t must_get_stat(QTestState *qts, const char *target,
+                              const char *name)
+{
+    uint64_t value = 0;
+
+    if (!get_stat(qts, target, name, &value)) {
+        g_error("query-stats has no %s statistic %s", target, name);
+    }
+    return value;
+}
+
+static void wait_for_stat(QTestState *qts, const char *target,
+                          const char *name, uint64_t least)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    uint64_t value;
+
+    while ((value = must_get_stat(qts, target, name)) < least) {
+        if (g_get_monotonic_time() > end) {
+            g_error("%s is %" PRIu64 ", and does not reach %" PRIu64,
+                    name, value, least);
+        }
+        g_usleep(10000);
+    }
+}
+
+typedef struct EffectCase {
+    const char *name;
+    const char *accel;
+    const char *machine;
+    const char *stock, *retention;      /* kvm_root_effect, NULL: refused */
+    const char *devices;                /* kvm_root_slot_zap_auto, or NULL */
+} EffectCase;
+
+#define EFFECT(policy, elision, zap) \
+    "root-retention=" policy ",reset-elision=" elision ",slot-zap=" zap
+#define STOCK           EFFECT("default", "off", "all")
+
+static const EffectCase effect_cases[] = {
+    { "auto", "", "q35",
+      STOCK, EFFECT("keep", "on", "auto"),
+      "vfio present 0 pluggable 0: slot-zap=slot" },
+    { "auto-pc", "", "pc",
+      STOCK, EFFECT("keep", "on", "auto"),
+      "vfio present 0 pluggable 1: slot-zap=all" },
+    { "auto-root-port", "", "q35 -device pcie-root-port",
+      STOCK, EFFECT("keep", "on", "auto"),
+      "vfio present 0 pluggable 1: slot-zap=all" },
+    { "auto-fixed-root-port", "", "q35 -device pcie-root-port,hotplug=off",
+      STOCK, EFFECT("keep", "on", "auto"),
+      "vfio present 0 pluggable 0: slot-zap=slot" },
+    { "default", ",root-retention=default", "q35",
+      STOCK, EFFECT("default", "off", "all") },
+    { "default-elision", ",root-retention=default,reset-elision=on", "q35",
+      NULL, EFFECT("default", "on", "all") },
+    { "default-slot", ",root-retention=default,slot-zap=slot", "q35",
+      EFFECT("default", "off", "slot"), EFFECT("default", "off", "slot") },
+    { "drop", ",root-retention=drop", "q35",
+      NULL, EFFECT("drop", "off", "all") },
+    { "drop-elision", ",root-retention=drop,reset-elision=on", "q35",
+      NULL, EFFECT("drop", "on", "all") },
+    { "keep", ",root-retention=keep", "q35",
+      NULL, EFFECT("keep", "on", "auto"),
+      "vfio present 0 pluggable 0: slot-zap=slot" },
+    { "keep-no-elision", ",root-retention=keep,reset-elision=off", "q35",
+      NULL, EFFECT("keep", "off", "auto"),
+      "vfio present 0 pluggable 0: slot-zap=slot" },
+    { "keep-all", ",root-retention=keep,slot-zap=all", "q35",
+      NULL, EFFECT("keep", "on", "all") },
+    { "keep-slot-pc", ",root-retention=keep,slot-zap=slot", "pc",
+      NULL, EFFECT("keep", "on", "slot") },
+};
+
+static void assert_in_effect(const EffectCase *c, const char *expected)
+{
+    QTestState *qts = start_guest(c->accel, c->machine);
+    g_autofree char *effect = traced("kvm_root_effect");
+    g_autofree char *devices = traced("kvm_root_slot_zap_auto");
+
+    g_assert_cmpstr(effect, ==, expected);
+    g_assert_cmpstr(devices, ==, host == HOST_RETENTION ? c->devices : NULL);
+    qtest_quit(qts);
+}
+
+static void assert_missing_capability(const EffectCase *c)
+{
+    g_autofree char *accel = g_strconcat("kvm", c->accel, NULL);
+    g_autofree char *prefix = message_prefix(accel);
+    g_autofree char *args = g_strdup_printf("-M none -S -accel %s", accel);
+    g_autofree char *stderr_path = tmp_path("stderr");
+    g_autofree char *text = NULL;
+    /* Of the properties here the first that is not default is refused */
+    const char *asked = strstr(accel, "root-retention=default") ?
+        "reset-elision=on" : strstr(accel, "root-retention=");
+    g_autofree char *expected =
+        g_strdup_printf("%s%.*s needs KVM_CAP_X86_TDP_ROOT_RETENTION, "
+                        "which host kernel %s does not offer\n", prefix,
+                        (int)strcspn(asked, ","), asked, host_uts.release);
+    int status = wait_for_exit(start_qemu(args, stderr_path));
+
+    text = read_file(stderr_path);
+    g_assert_true(g_str_has_prefix(text, expected));
+    g_assert_nonnull(strstr(text, "\nThis host takes "));
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
+}
+
+static void test_kvm_effect(const void *opaque)
+{
+    const EffectCase *c = opaque;
+    const char *expected;
+
+    if (!have_kvm()) {
+        return;
+    }
+    if (!host_slot_zap && !g_str_has_suffix(c->retention, "all")) {
+        g_test_skip("this kernel always zaps all (before 6.12)");
+        return;
+    }
+
+    expected = host == HOST_RETENTION ? c->retention : c->stock;
+    if (expected) {
+        assert_in_effect(c, expected);
+    } else {
+        assert_missing_capability(c);
+    }
+}
+
+static const char *const vm_stats[] = {
+    "tdp_roots", "tdp_root_pages", "tdp_root_allocs", "tdp_root_reuses",
+    "tdp_root_teardowns_unused", "tdp_root_teardowns_slot",
+    "tdp_root_pages_torn_down",
+};
+
+static const char *const vcpu_stats[] = {
+    "mmu_resets", "mmu_resets_elided", "mmu_root_switches", "mmu_root_loads",
+};
+
+/* The kernel's statistics are in query-stats under the kernel's own names */
+static void test_kvm_stats(void)
+{
+    bool expected = host == HOST_RETENTION;
+    QTestState *qts;
+    uint64_t value;
+
+    if (!have_kvm()) {
+        return;
+    }
+
+    qts = start_guest("", "q35");
+    for (int i = 0; i < ARRAY_SIZE(vm_stats); i++) {
+        g_assert_cmpint(get_stat(qts, "vm", vm_stats[i], &value), ==,
+                        expected);
+    }
+    for (int i = 0; i < ARRAY_SIZE(vcpu_stats); i++) {
+        g_assert_cmpint(get_stat(qts, "vcpu", vcpu_stats[i], &value), ==,
+                        expected);
+    }
+    qtest_quit(qts);
+}
+
+typedef struct GuestCase {
+    const char *name;
+    const char *accel;
+    bool elided;                /* the guest's resets don't unload */
+    bool torn_down;             /* what they unload is freed */
+} GuestCase;
+
+static const GuestCase guest_cases[] = {
+    { "default", ",root-retention=default", false, false },
+    { "default-elision", ",root-retention=default,reset-elision=on",
+      true, false },
+    { "drop", ",root-retention=drop", false, true },
+    { "drop-elision", ",root-retention=drop,reset-elision=on", true, false },
+    { "keep", ",root-retention=keep", true, false },
+    { "keep-no-elision", ",root-retention=keep,reset-elision=off",
+      false, false },
+};
+
+/* A guest that resets its MMU costs what the policy says */
+static void test_kvm_guest(const void *opaque)
+{
+    /* Creating the vCPU and its first entry cost a few of each, too. */
+    const uint64_t most = GUEST_RESETS - 1, few = GUEST_RESETS / 4;
+    const GuestCase *c = opaque;
+    uint64_t loads, teardowns, elided;
+    QTestState *qts;
+
+    if (!have_kvm()) {
+        return;
+    }
+    if (host != HOST_RETENTION) {
+        g_test_skip("KVM on this host lacks the capability");
+        return;
+    }
+
+    qts = start_guest(c->accel, "q35");
+    wait_for_stat(qts, "vm", "tdp_root_allocs", 1);
+    wait_for_stat(qts, "vcpu", "mmu_resets", GUEST_RESETS);
+    elided = must_get_stat(qts, "vcpu", "mmu_resets_elided");
+    loads = must_get_stat(qts, "vcpu", "mmu_root_loads");
+    teardowns = must_get_stat(qts, "vm", "tdp_root_teardowns_unused");
+    g_test_message("elided %" PRIu64 " loads %" PRIu64 " teardowns %" PRIu64,
+                   elided, loads, teardowns);
+
+    if (c->elided) {
+        g_assert_cmpuint(elided, >=, most);
+        g_assert_cmpuint(loads, <=, few);
+    } else {
+        g_assert_cmpuint(elided, ==, 0);
+        g_assert_cmpuint(loads, >=, most);
+    }
+    if (c->torn_down) {
+        g_assert_cmpuint(teardowns, >=, most);
+    } else {
+        g_assert_cmpuint(teardowns, <=, few);
+    }
+    qtest_quit(qts);
+}
+
+int main(int argc, char **argv)
+{
+    g_autoptr(GError) err = NULL;
+    int ret;
+
+    g_test_init(&argc, &argv, NULL);
+
+    qemu_binary = g_getenv("QTEST_QEMU_BINARY");
+    if (!qemu_binary) {
+        fprintf(stderr, "Environment variable QTEST_QEMU_BINARY required\n");
+        return 1;
+    }
+    read_required_host();
+    probe_host();
+    tmp_dir = g_dir_make_tmp("kvm-root-retention-XXXXXX", &err);
+    g_assert_no_error(err);
+
+    for (int i = 0; i < ARRAY_SIZE(refused_options); i++) {
+        g_autofree char *path =
+            g_strdup_printf("kvm-root-retention/option/refused/%s",
+                            refused_options[i].name);
+
+        qtest_add_data_func(path, &refused_options[i], test_option_refused);
+    }
+    for (int i = 0; i < ARRAY_SIZE(accepted_options); i++) {
+        g_autofree char *path =
+            g_strdup_printf("kvm-root-retention/option/accepted/%s",
+                            accepted_options[i]);
+
+        qtest_add_data_func(path, accepted_options[i], test_option_accepted);
+    }
+    qtest_add_func("kvm-root-retention/option/introspection",
+                   test_option_introspection);
+
+    for (int i = 0; i < ARRAY_SIZE(effect_cases); i++) {
+        g_autofree char *path =
+            g_strdup_printf("kvm-root-retention/kvm/effect/%s",
+                            effect_cases[i].name);
+
+        qtest_add_data_func(path, &effect_cases[i], test_kvm_effect);
+    }
+    qtest_add_func("kvm-root-retention/kvm/stats", test_kvm_stats);
+    for (int i = 0; i < ARRAY_SIZE(guest_cases); i++) {
+        g_autofree char *path =
+            g_strdup_printf("kvm-root-retention/kvm/guest/%s",
+                            guest_cases[i].name);
+
+        qtest_add_data_func(path, &guest_cases[i], test_kvm_guest);
+    }
+
+    ret = g_test_run();
+
+    for (int i = 0; i < ARRAY_SIZE(tmp_names); i++) {
+        g_autofree char *path = tmp_path(tmp_names[i]);
+
+        unlink(path);
+    }
+    rmdir(tmp_dir);
+    g_free(tmp_dir);
+    return ret;
+}
