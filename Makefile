@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# A wrapper: it orders the builds of foreign trees (QEMU's and Linux' own
+# build systems) and calls scripts/ and tests/.  `make help` lists the targets.
+
+B := build
+# Taken from the command line only: shells set a HOST of their own.
+SCENARIO := secure-boot
+HOST := amd
+
+# The tools that configure checked are Debian's, whatever else PATH offers.
+export PATH := /usr/sbin:/usr/bin:/sbin:/bin:$(PATH)
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.SUFFIXES:
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+all: qemu linux lab
+.DEFAULT_GOAL := all
+
+# Nothing below needs a configured build directory for these.
+light := help clean distclean
+ifneq ($(if $(MAKECMDGOALS),$(filter-out $(light),$(MAKECMDGOALS)),all),)
+# A typing error must not cost half an hour first.
+quote = '$(subst ','\'',$1)'
+wrong := $(shell scripts/check-variables $(call quote,$(SCENARIO)) \
+	$(call quote,$(HOST)) 2>&1)
+$(if $(wrong),$(error $(wrong)))
+-include $(B)/config.mk
+endif
+
+$(B)/config.mk: configure scripts/packages scripts/tree-version
+	@./configure $(CONFIGURE_ARGS)
+
+# ---- sources ----------------------------------------------------------
+
+fetch = OFFLINE=$(OFFLINE) SECURITY_MIRROR='$(SECURITY_MIRROR)' scripts/fetch
+packages := meson guest-kernel ovmf seabios vgabios busybox shim
+
+# Fetched once for a configured build directory; ./configure fetches anew.
+$(B)/stamps/fetch: $(B)/config.mk scripts/inputs scripts/fetch
+	@$(fetch) $(packages) $(if $(QEMU_SRC),,qemu) $(if $(LINUX_SRC),,linux)
+	@touch $@
+
+extract-qemu: $(B)/stamps/fetch
+	@python3 scripts/tree.py extract qemu $(QEMU_SRC)
+extract-linux: $(B)/stamps/fetch
+	@python3 scripts/tree.py extract linux $(LINUX_SRC)
+tree-qemu: extract-qemu
+	@python3 scripts/tree.py apply qemu
+tree-linux: extract-linux
+	@python3 scripts/tree.py apply linux
+
+# ---- builds -----------------------------------------------------------
+
+qemu: tree-qemu
+	@scripts/build-qemu qemu-system-x86_64
+linux: tree-linux
+	@scripts/build-linux
+firmware: tree-qemu
+	@scripts/firmware
+
+lab: qemu firmware linux
+	@scripts/initramfs
+
+# ---- what a user wants ------------------------------------------------
+
+boot: lab
+	@touch $(B)/stamps/built
+	@tests/lab/run boot $(SCENARIO) $(HOST)
+
+check: lab
+	@scripts/check quick
+check-full: lab
+	@scripts/check full
+check-qemu: qemu
+	@scripts/check qemu
+bench: lab
+	@tests/lab/run bench $(SCENARIO) $(HOST)
+
+# ---- the series -------------------------------------------------------
+
+series-check: extract-qemu extract-linux
+	@python3 scripts/series.py check
+edit-qemu edit-linux: edit-%: extract-%
+	@python3 scripts/series.py edit $*
+refresh-qemu refresh-linux: refresh-%: extract-%
+	@python3 scripts/series.py refresh $*
+
+# ---- the rest ---------------------------------------------------------
+
+# What was built goes, what was downloaded and unpacked stays.
+clean:
+	@rm -rf $(B)/qemu $(B)/linux-6.12 $(B)/lab $(B)/report $(B)/firmware \
+		$(B)/optionrom $(B)/logs $(B)/meson
+# An edit tree holds a person's work.
+distclean:
+	@for d in $(B)/edit/*; do [ ! -e "$$d" ] || { echo "distclean: error:" \
+		"$$d is an edit tree; refresh and remove it first" >&2; exit 1; }; done
+	@rm -rf $(B)
+
+help:
+	@sed -n 's/^## \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+
+## make boot           build all, boot a guest twice, write build/report/
+##      SCENARIO=NAME  one of tests/lab/scenarios/ (secure-boot)
+##      HOST=amd|intel the emulated host's processor (amd)
+## make check          every quick test; the last line counts them
+## make check-full     the slow ones, too
+## make bench          the measurements of a scenario
+## make qemu, linux, firmware, lab    build only that
+## make check-qemu     QEMU's own tests of our files
+## make series-check   are the patch series in order?
+## make edit-qemu, edit-linux         a git tree in build/edit/, one commit
+##                                    a patch
+## make refresh-qemu, refresh-linux   write its commits back to patches/
+## make clean          remove what was built
+## make distclean      remove build/
+##
+## ./configure --help lists the options of a build.
+
+.PHONY: all help boot check check-full check-qemu bench qemu linux firmware \
+	lab clean distclean series-check extract-qemu extract-linux tree-qemu \
+	tree-linux edit-qemu edit-linux refresh-qemu refresh-linux

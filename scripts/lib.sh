@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Shared by the shell scripts: messages, and where things are.  POSIX sh.
+
+top=$(cd "$(dirname "$0")" && while [ ! -e scripts/lib.sh ] && [ "$PWD" != / ]
+      do cd ..; done; pwd)
+build=$top/build
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/perennial
+prog=$(basename "$0")
+
+die()
+{
+    echo "$prog: error: $*" >&2
+    exit 1
+}
+
+# step WORD TEXT: one line for each thing that takes time.
+step()
+{
+    printf '  %-8s %s\n' "$1" "$2"
+}
+
+# data FILE: a data file without its comments and empty lines.
+data()
+{
+    sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$1"
+}
+
+# need_space DIR MIB: stop before filling a disk half way through.
+need_space()
+{
+    at=$1
+    while [ ! -d "$at" ]; do at=$(dirname "$at"); done
+    have=$(df -Pm "$at" | awk 'NR == 2 { print $4 }')
+    [ "$have" -ge "$2" ] ||
+        die "not enough disk space for $1: $2 MiB needed, $have MiB available"
+}

@@ -1,0 +1,457 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The patch series: check them, open one as git commits, write it back.
+
+    series.py check [qemu|linux]...
+    series.py edit qemu|linux
+    series.py refresh qemu|linux
+
+A series is a folder patches/NAME of mail-ready patches and a file `series`
+that names them in order.  Whole files of ours are no patches: for QEMU they
+are laid over the tree from their own place in the repository (OVERLAY).
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+BUILD = TOP / "build"
+BASE = "perennial-base"
+
+# What git would take from the user's configuration must not reach a patch:
+# abbreviations, diff algorithms, headers.  The attributes of the tree do,
+# since upstream's own tools see them too.
+GIT = ["git", "-c", "core.abbrev=12", "-c", "core.autocrlf=false",
+       "-c", "gc.auto=0", "-c", "advice.detachedHead=false",
+       "-c", "init.defaultBranch=main"]
+NAME = re.compile(r"\d{4}-[A-Za-z0-9._-]+\.patch")
+TRAILER = re.compile(r"^[A-Z][A-Za-z-]+: \S")
+
+
+class Error(Exception):
+    """One clear message for the user."""
+
+
+class Tree:
+    """A foreign tree: where it is built, its patches, what is laid over it."""
+
+    def __init__(self, name, src, patches, overlay=()):
+        self.name = name
+        self.src = BUILD / "src" / src
+        self.state = BUILD / "src" / f".{src}"
+        self.patches = TOP / "patches" / patches
+        self.edit = BUILD / "edit" / name
+        self._overlay = overlay
+
+    def pristine(self, path):
+        """Upstream's file, or None if upstream has none of that name."""
+        absent = self.state / "absent"
+        if absent.exists() and path in absent.read_text().splitlines():
+            return None
+        for where in (self.state / "pristine" / path, self.src / path):
+            if where.is_file():
+                return where
+        return None
+
+    def overlay(self):
+        """Paths of the files to lay over the tree, relative to both roots."""
+        found = []
+        for folder in self._overlay:
+            for where, dirs, files in os.walk(TOP / folder):
+                dirs[:] = sorted(d for d in dirs
+                                 if d[0] != "." and d != "__pycache__")
+                found += [str((Path(where) / f).relative_to(TOP))
+                          for f in sorted(files)
+                          if f[0] != "." and not f.endswith(
+                              ("~", ".orig", ".rej", ".pyc"))]
+        return found
+
+    def read_series(self):
+        """The patches in order; raises Error on a line that names none."""
+        names = []
+        for line in self._series_lines():
+            name = line.split("#")[0].strip()
+            if not name:
+                continue
+            if not NAME.fullmatch(name):
+                raise Error(f"{self._rel('series')}: '{name}': a name like "
+                            "0101-subject.patch is accepted")
+            if not (self.patches / name).is_file():
+                raise Error(f"{self._rel('series')}: {name} does not exist")
+            names.append(name)
+        return names
+
+    def _series_lines(self):
+        path = self.patches / "series"
+        if not path.is_file():
+            raise Error(f"{self._rel('series')} does not exist")
+        return path.read_text().splitlines()
+
+    def _rel(self, name):
+        return f"patches/{self.patches.name}/{name}"
+
+    rel = _rel
+
+
+TREES = {
+    "qemu": Tree("qemu", "qemu", "qemu",
+                 ("accel", "hw", "include", "qapi", "target",
+                  "tests/qtest", "tests/unit")),
+    "linux": Tree("linux", "linux-6.12", "linux-6.12"),
+}
+
+
+def touched(patch):
+    """The files that a patch (its text) changes, creates or deletes."""
+    names = []
+    for m in re.finditer(r"^diff --git a/(\S+) b/(\S+)$", patch, re.M):
+        names += [n for n in m.groups() if n not in names]
+    return names
+
+
+def message(patch):
+    """The commit message of a patch in mail format, without its headers."""
+    head = re.split(r"^---$", patch, maxsplit=1, flags=re.M)[0]
+    return head.partition("\n\n")[2]
+
+
+def git_env():
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    env.update(GIT_CONFIG_NOSYSTEM="1", GIT_CONFIG_GLOBAL="/dev/null",
+               LC_ALL="C.UTF-8", TZ="UTC")
+    return env
+
+
+def git(repo, *args, check=True, who=("perennial", "perennial@localhost")):
+    r = subprocess.run(
+        GIT + ["-c", f"user.name={who[0]}", "-c", f"user.email={who[1]}",
+               "-C", str(repo), *args],
+        env=git_env(), capture_output=True, text=True, errors="replace")
+    if check and r.returncode:
+        raise Error(f"git {args[0]}: {(r.stderr or r.stdout).strip()}")
+    return r
+
+
+def user():
+    """The identity for commits in an edit tree."""
+    def get(key):
+        return subprocess.run(["git", "-C", str(TOP), "config", key],
+                              capture_output=True, text=True).stdout.strip()
+    return (get("user.name") or "perennial",
+            get("user.email") or "perennial@localhost")
+
+
+def attributes(tree, paths):
+    """The .gitattributes files that have a say about these paths."""
+    folders = {Path(".")}
+    for p in paths:
+        folders.update(Path(p).parents)
+    return [str(f / ".gitattributes") for f in folders
+            if tree.pristine(str(f / ".gitattributes"))]
+
+
+def export(repo, out):
+    """Write the commits since BASE as patches; returns their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    r = git(repo, "format-patch", "-N", "--zero-commit", "--no-signature",
+            "--no-base", "-o", str(out),
+            f"{BASE}..HEAD")
+    return [Path(line) for line in r.stdout.splitlines()]
+
+
+def slug(name):
+    return name[5:]
+
+
+def explain(text):
+    """`patch`'s complaints as 'file, hunk N (line M)'."""
+    out, name = [], "?"
+    for line in text.splitlines():
+        if m := re.match(r"(?:checking|patching) file '?([^']+?)'?$", line):
+            name = m[1]
+        elif m := re.match(r"Hunk #(\d+) FAILED at (\d+)", line):
+            out.append(f"{name}, hunk {m[1]} (line {m[2]})")
+        elif m := re.match(r"can't find file to patch|.*already exists", line):
+            out.append(f"{name}: {line}")
+        elif "malformed patch" in line or "Only garbage" in line:
+            out.append(line.replace("patch: **** ", ""))
+    return "; ".join(out) or text.strip()
+
+
+def apply_patches(tree, names, work):
+    """Apply patches to the copies in work, with no fuzz at all."""
+    for name in names:
+        r = subprocess.run(
+            ["patch", "-p1", "-F0", "-f", "--no-backup-if-mismatch",
+             "-r", "-", "-d", str(work), "-i", str(tree.patches / name)],
+            capture_output=True, text=True, errors="replace",
+            env=dict(os.environ, LC_ALL="C"))
+        if r.returncode:
+            raise Error(f"{tree.rel(name)} does not apply: "
+                        + explain(r.stdout + r.stderr))
+
+
+def copy_pristine(tree, paths, work):
+    for p in paths:
+        src = tree.pristine(p)
+        if src:
+            dst = work / p
+            dst.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(src, dst)
+
+
+# ---- check ---------------------------------------------------------------
+
+def check_text(tree, name):
+    """What a patch must say, for its reviewers."""
+    text = (tree.patches / name).read_text(errors="replace")
+    body = message(text)
+    reason = [line for line in body.splitlines()
+              if line.strip() and not TRAILER.match(line)]
+    if not touched(text):
+        yield "changes no file (no 'diff --git' line)"
+    if not reason:
+        yield "gives no reason: its message has no text but trailers"
+    if not re.search(r"^Signed-off-by: .+ <\S+@\S+>$", body, re.M):
+        yield "has no Signed-off-by: line"
+    if not re.search(r"^Upstream: \S", body, re.M):
+        yield "has no Upstream: line"
+
+
+def check_round_trip(tree, names, tmp):
+    """Import to git and export again must change nothing."""
+    texts = {n: (tree.patches / n).read_text(errors="replace") for n in names}
+    paths = sorted({p for t in texts.values() for p in touched(t)})
+    repo = tmp / "repo"
+    repo.mkdir()
+    copy_pristine(tree, paths + attributes(tree, paths), repo)
+    git(repo, "init", "-q")
+    git(repo, "add", "-A", "-f")
+    git(repo, "commit", "-q", "--allow-empty", "-m", "base")
+    git(repo, "tag", BASE)
+    for name in names:
+        r = git(repo, "am", "-q", "--committer-date-is-author-date",
+                str(tree.patches / name), check=False)
+        if r.returncode:
+            yield f"{tree.rel(name)}: git am: " + " / ".join(
+                line.removeprefix("error: ") for line in r.stderr.splitlines()
+                if line.startswith(("error:", "fatal:")))
+            return
+    for name, out in zip(names, export(repo, tmp / "out")):
+        if slug(out.name) != slug(name):
+            yield (f"{tree.rel(name)}: its subject makes it "
+                   f"{name[:5]}{slug(out.name)}")
+        old = (tree.patches / name).read_bytes()
+        new = out.read_bytes()
+        if old != new:
+            pairs = zip(old.splitlines() + [b""], new.splitlines() + [b""])
+            at = next((i for i, (a, b) in enumerate(pairs, 1) if a != b), 0)
+            yield (f"{tree.rel(name)}: git would export it otherwise, from "
+                   f"line {at} on (make edit-{tree.name} and "
+                   f"refresh-{tree.name} bring it into shape)")
+
+
+def check(tree):
+    """Every problem of a series, as messages."""
+    try:
+        names = tree.read_series()
+    except Error as e:
+        return [str(e)]
+    problems = []
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        problems.append(f"{tree.rel('series')}: {name} stands there twice")
+    for path in sorted(tree.patches.glob("*.patch")):
+        if path.name not in names:
+            problems.append(f"{tree.rel(path.name)} is not in the series file")
+    if names != sorted(names):
+        problems.append(f"{tree.rel('series')}: not in the order of numbers")
+    for name in names:
+        problems += [f"{tree.rel(name)} {what}"
+                     for what in check_text(tree, name)]
+    if problems:
+        return problems
+
+    with tempfile.TemporaryDirectory(prefix="series-") as tmp:
+        tmp = Path(tmp)
+        paths = sorted({p for n in names for p in touched(
+            (tree.patches / n).read_text(errors="replace"))})
+        work = tmp / "work"
+        work.mkdir()
+        copy_pristine(tree, paths, work)
+        try:
+            apply_patches(tree, names, work)
+        except Error as e:
+            return [str(e)]
+        for path in tree.overlay():
+            if tree.pristine(path) or (work / path).exists():
+                problems.append(f"{path}: the tree has a file of that name; "
+                                "edit it with a patch")
+        problems += check_round_trip(tree, names, tmp)
+    return problems
+
+
+def cmd_check(trees):
+    bad = 0
+    for tree in trees:
+        if not tree.src.is_dir():
+            raise Error(f"{tree.src.relative_to(TOP)} does not exist; "
+                        f"make series-check unpacks it")
+        problems = check(tree)
+        for p in problems:
+            print(f"series-check: error: {p}", file=sys.stderr)
+        bad += len(problems)
+        if not problems:
+            print(f"  CHECK    {tree.patches.relative_to(TOP)}: "
+                  f"{len(tree.read_series())} patches")
+    return 1 if bad else 0
+
+
+# ---- edit and refresh ----------------------------------------------------
+
+def cmd_edit(tree):
+    rel = tree.edit.relative_to(TOP)
+    if tree.edit.exists():
+        raise Error(f"{rel} exists; make refresh-{tree.name} writes it back, "
+                    "removing the folder gives it up")
+    names = tree.read_series()
+    tmp = tree.edit.with_name(tree.edit.name + ".new")
+    shutil.rmtree(tmp, ignore_errors=True)
+    tmp.parent.mkdir(parents=True, exist_ok=True)
+    print(f"  COPY     {rel}", flush=True)
+    shutil.copytree(tree.src, tmp, symlinks=True,
+                    ignore=shutil.ignore_patterns(".git"))
+    # Back to upstream's state, then our own files.
+    ours = tree.state / "written"
+    for path in ours.read_text().splitlines() if ours.exists() else ():
+        src = tree.pristine(path)
+        if src:
+            shutil.copy2(src, tmp / path)
+        else:
+            (tmp / path).unlink(missing_ok=True)
+    print(f"  GIT      {rel}", flush=True)
+    git(tmp, "init", "-q")
+    git(tmp, "add", "-A", "-f")
+    git(tmp, "commit", "-q", "-m", f"{tree.name}, as fetched")
+    overlay = tree.overlay()
+    for path in overlay:
+        (tmp / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(TOP / path, tmp / path)
+    if overlay:
+        git(tmp, "add", "-f", *overlay)
+        git(tmp, "commit", "-q", "-m",
+            "Files of this project: edit them in the repository")
+    git(tmp, "tag", BASE)
+    name, mail = user()
+    git(tmp, "config", "user.name", name)
+    git(tmp, "config", "user.email", mail)
+    stopped = None
+    if names:
+        r = git(tmp, "am", "-q", "--committer-date-is-author-date",
+                *[str(tree.patches / n) for n in names], check=False,
+                who=(name, mail))
+        stopped = r.stderr.strip() if r.returncode else None
+    tmp.rename(tree.edit)
+    if stopped:
+        raise Error(f"git am stopped in {rel}; solve it there and "
+                    f"git am --continue: {stopped}")
+    print(f"  {len(names)} commits on {BASE} in {rel}; "
+          f"then: make refresh-{tree.name}")
+    return 0
+
+
+def number(old, outs):
+    """File names for exported patches: numbers stay with their subjects."""
+    known = {slug(n): int(n[:4]) for n in old}
+    names, last = [], None
+    for i, out in enumerate(outs):
+        want = known.get(slug(out.name))
+        if last is None and want is None:
+            later = [known[slug(o.name)] for o in outs[i:]
+                     if slug(o.name) in known]
+            want = min([101] + [max(n - 1, 1) for n in later[:1]])
+        if last is not None and (want is None or want <= last):
+            want = last + 1
+        last = want
+        names.append(f"{want:04d}-{slug(out.name)}")
+    return names
+
+
+def cmd_refresh(tree):
+    rel = tree.edit.relative_to(TOP)
+    if not tree.edit.is_dir():
+        raise Error(f"{rel} does not exist; make edit-{tree.name} makes it")
+    gitdir = tree.edit / ".git"
+    for busy in ("rebase-apply", "rebase-merge", "MERGE_HEAD"):
+        if (gitdir / busy).exists():
+            raise Error(f"{rel}: git is in the middle of something "
+                        f"(.git/{busy}); finish it first")
+    if git(tree.edit, "status", "--porcelain", "-uno").stdout:
+        raise Error(f"{rel} has changes that are not committed")
+    if git(tree.edit, "rev-list", "--merges", f"{BASE}..HEAD").stdout:
+        raise Error(f"{rel}: a series can't hold merge commits")
+    changed = git(tree.edit, "log", "--format=", "--name-only",
+                  f"{BASE}..HEAD").stdout.split()
+    for path in sorted(set(tree.overlay()) & set(changed)):
+        raise Error(f"{rel}: a commit changes {path}, which is no file of "
+                    "upstream's; edit it in the repository")
+
+    with tempfile.TemporaryDirectory(prefix="series-") as tmp:
+        outs = export(tree.edit, Path(tmp))
+        old = sorted(p.name for p in tree.patches.glob("*.patch"))
+        names = number(old, outs)
+        # Comments stay above the patch that they stand above.
+        notes, block = {}, []
+        for line in tree._series_lines():
+            if line.strip() and not line.startswith("#"):
+                notes[slug(line.split("#")[0].strip())] = block
+                block = []
+            else:
+                block.append(line)
+        lines = []
+        for i, n in enumerate(names):
+            lines += notes.get(slug(n), []) + [n]
+        if not names or slug(names[0]) not in notes:
+            first = next(iter(notes.values()), [])
+            lines = [x for x in first if x not in lines] + lines
+        lines += block
+        for name, out in zip(names, outs):
+            dst = tree.patches / name
+            if not dst.exists() or dst.read_bytes() != out.read_bytes():
+                shutil.copyfile(out, dst.with_suffix(".new"))
+                dst.with_suffix(".new").rename(dst)
+                print(f"  WRITE    {tree.rel(name)}")
+        series = tree.patches / "series.new"
+        series.write_text("\n".join(lines) + "\n")
+        series.rename(tree.patches / "series")
+        for name in set(old) - set(names):
+            (tree.patches / name).unlink()
+            print(f"  REMOVE   {tree.rel(name)}")
+    print(f"  {len(names)} patches in {tree.patches.relative_to(TOP)}")
+    return 0
+
+
+def main(argv):
+    commands = {"edit": cmd_edit, "refresh": cmd_refresh}
+    try:
+        if not argv or argv[0] not in ("check", *commands):
+            raise Error("check, edit or refresh is accepted")
+        for name in argv[1:]:
+            if name not in TREES:
+                raise Error(f"'{name}': {' or '.join(TREES)} is accepted")
+        if argv[0] == "check":
+            return cmd_check([TREES[n] for n in argv[1:] or TREES])
+        if len(argv) != 2:
+            raise Error(f"{argv[0]}: one of {', '.join(TREES)} is needed")
+        return commands[argv[0]](TREES[argv[1]])
+    except Error as e:
+        print(f"series.py: error: {e}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
