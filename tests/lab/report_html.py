@@ -117,16 +117,18 @@ def _counter_table(report, phase):
 
 def _role_table(report, phase):
     rows = model.role_rows(report, phase)
-    if rows is None:
+    if not rows:
         return ""
+    heads = [head for _, head in model.ROLE_COUNTS[:3]]
+    heads += [f"pages {head}" for _, head in model.ROLE_COUNTS[3:]]
     cells = []
-    for word, roles in rows:
-        for run, role in zip(report.runs, roles):
-            counts = (role.loads, role.teardowns, role.pages) if role else (None,) * 3
+    for word, by_run in rows:
+        for run, counts in zip(report.runs, by_run):
+            counts = counts or (None,) * len(heads)
             cells.append([f"{escape(model.role_words(word))}<small>0x{word:08x}</small>",
                           escape(run.name)] + [_number(count) for count in counts])
     return _table(f"{escape(phase)}: TDP roots by role (pages of 4 KiB)",
-                  ["role", "run", "loads", "teardowns", "pages"], cells)
+                  ["role", "run"] + heads, cells)
 
 
 def _stat_table(report, phase):

@@ -24,8 +24,14 @@ COUNTERS = (
 # Virtual time is only there where the emulator's clock is deterministic.
 GUEST_NS = "guest_ns"
 RESERVED = {GUEST_NS, "roles", "stats"}
-# A counter of the host's tracing and the statistic of the feature that must say the same.
-CROSS_CHECKS = (("mmu_resets", "mmu_resets"), ("root_loads", "mmu_root_loads"))
+# What is known of a root's role: (key, heading).
+ROLE_COUNTS = (
+    ("loads", "loads"),
+    ("reused", "reused"),
+    ("teardowns", "teardowns"),
+    ("pages_torn_down", "torn down"),
+    ("pages_max", "at most"),
+)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+,=-]{0,63}")
 ROLE = re.compile(r"0x[0-9a-f]{1,8}")
@@ -40,16 +46,14 @@ class ReportError(Exception):
 @dataclasses.dataclass(frozen=True)
 class Role:
     role: int
-    loads: int
-    teardowns: int
-    pages: int
+    counts: tuple           # in the order of ROLE_COUNTS
 
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
     counters: dict          # key -> int, every key of COUNTERS and any further ones
     guest_ns: int | None
-    roles: tuple | None     # of Role; None where the host kernel has no such tracepoints
+    roles: tuple            # of Role; empty where the host kernel has no such tracepoints
     stats: dict             # the feature's own statistics, may be empty
 
 
@@ -122,9 +126,9 @@ def _role(value, where):
     if not isinstance(word, str) or not ROLE.fullmatch(word):
         raise ReportError(f"{where}.role: expected 0x and up to 8 lower-case hex digits, "
                           f"found {_found(word)}")
-    counts = {key: _count(_get(value, key, where), f"{where}.{key}")
-              for key in ("loads", "teardowns", "pages")}
-    return Role(role=int(word, 16), **counts)
+    return Role(role=int(word, 16),
+                counts=tuple(_count(_get(value, key, where), f"{where}.{key}")
+                             for key, _ in ROLE_COUNTS))
 
 
 def _roles(value, where):
@@ -151,9 +155,7 @@ def _phase(value, where):
     guest_ns = value.get(GUEST_NS)
     if guest_ns is not None:
         guest_ns = _count(guest_ns, f"{where}.{GUEST_NS}")
-    roles = value.get("roles")
-    if roles is not None:
-        roles = _roles(roles, f"{where}.roles")
+    roles = _roles(value.get("roles", []), f"{where}.roles")
     stats = _want(value.get("stats", {}), dict, f"{where}.stats", "an object")
     stats = {_name(key, f"{where}.stats"): _count(item, f"{where}.stats.{key}")
              for key, item in stats.items()}
@@ -197,16 +199,6 @@ def parse(value):
     return Report(scenario=scenario, runs=runs, **lines)
 
 
-def disagreements(report):
-    """Sentences, one for each place where tracing and the feature's statistics differ."""
-    return [f"run {run.name!r}, phase {name!r}: tracing counted {counter} = "
-            f"{phase.counters[counter]:,}, but the kernel's statistic {stat} says "
-            f"{phase.stats[stat]:,}"
-            for run in report.runs for name, phase in run.phases.items()
-            for counter, stat in CROSS_CHECKS
-            if stat in phase.stats and phase.stats[stat] != phase.counters[counter]]
-
-
 # --- what follows from it ------------------------------------------------------------------
 
 def counter_rows(report, phase):
@@ -225,11 +217,9 @@ def guest_times(report, phase):
 
 
 def role_rows(report, phase):
-    """[(role, [Role or None of each run])], or None where no run recorded roles."""
-    recorded = [run.phases[phase].roles for run in report.runs]
-    if all(roles is None for roles in recorded):
-        return None
-    by_run = [{role.role: role for role in roles or ()} for roles in recorded]
+    """[(role, [counts or None of each run])]; None: the run had no such root."""
+    by_run = [{role.role: role.counts for role in run.phases[phase].roles}
+              for run in report.runs]
     words = sorted({word for roles in by_run for word in roles})
     return [(word, [roles.get(word) for roles in by_run]) for word in words]
 

@@ -3,16 +3,16 @@
 
 import report_model as model
 
-LABEL_WIDTH = 30
+LABEL_WIDTH = 28
 
 
 def _row(label, cells, widths):
-    return (label.ljust(LABEL_WIDTH) + "".join(cell.rjust(width) for cell, width
-                                               in zip(cells, widths))).rstrip()
+    return (label.ljust(LABEL_WIDTH)
+            + "".join(cell.rjust(width) for cell, width in zip(cells, widths))).rstrip()
 
 
 def _value_width(report):
-    return max([15] + [len(run.name) + 2 for run in report.runs])
+    return max([16] + [len(run.name) + 2 for run in report.runs])
 
 
 def _ratios(values, text=model.ratio_text):
@@ -37,17 +37,17 @@ def _counter_table(report, phase):
 
 def _role_table(report, phase):
     rows = model.role_rows(report, phase)
-    if rows is None:
-        return []
-    widths = [_value_width(report)] * 3
-    lines = ["", _row(f"{phase}: TDP roots by role", ["loads", "teardowns", "pages"], widths)]
     if not rows:
-        lines.append("  none was loaded")
-    for word, roles in rows:
+        return []
+    widths = [10, 10, 11, 12, 9]
+    blank = [""] * 3
+    lines = ["", _row("", blank + ["pages", "pages"], widths),
+             _row(f"{phase}: TDP roots by role", [head for _, head in model.ROLE_COUNTS],
+                  widths)]
+    for word, by_run in rows:
         lines.append(f"  0x{word:08x}  {model.role_words(word)}")
-        for run, role in zip(report.runs, roles):
-            cells = [f"{count:,}" for count in (role.loads, role.teardowns, role.pages)] \
-                if role else ["-"] * 3
+        for run, counts in zip(report.runs, by_run):
+            cells = [f"{count:,}" for count in counts] if counts else ["-"] * len(widths)
             lines.append(_row(f"    {run.name}", cells, widths))
     return lines
 
