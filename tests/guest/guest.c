@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "guest.h"
+
+#define COM1    0x3f8
+#define EXIT    0xf4    /* -device isa-debug-exit,iobase=0xf4 */
+
+static unsigned passed, failed;
+
+static struct {
+    uint16_t offset_0, selector;
+    uint16_t flags, offset_16;
+    uint32_t offset_32, reserved;
+} idt[256] __attribute__((aligned(16)));
+
+static struct {
+    uint16_t limit;
+    uint64_t base;
+} __attribute__((packed)) idt_ptr = { sizeof(idt) - 1, (uintptr_t)idt };
+
+static void put(char c)
+{
+    while (!(inb(COM1 + 5) & 0x20)) {
+    }
+    outb(COM1, c);
+}
+
+static void put_number(uint64_t n, unsigned base)
+{
+    char digits[20];
+    unsigned len = 0;
+
+    do {
+        digits[len++] = "0123456789abcdef"[n % base];
+        n /= base;
+    } while (n);
+    while (len) {
+        put(digits[--len]);
+    }
+}
+
+static void vprint(const char *fmt, va_list ap)
+{
+    for (; *fmt; fmt++) {
+        if (*fmt != '%') {
+            put(*fmt);
+            continue;
+        }
+        switch (*++fmt) {
+        case 's':
+            for (const char *s = va_arg(ap, const char *); *s; s++) {
+                put(*s);
+            }
+            break;
+        case 'u':
+            put_number(va_arg(ap, uint64_t), 10);
+            break;
+        case 'x':
+            put_number(va_arg(ap, uint64_t), 16);
+            break;
+        }
+    }
+}
+
+void print(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    vprint(fmt, ap);
+    va_end(ap);
+}
+
+void check(bool ok, const char *name, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (ok) {
+        passed++;
+        print("ok %s\n", name);
+        return;
+    }
+    failed++;
+    print("not ok %s: ", name);
+    va_start(ap, fmt);
+    vprint(fmt, ap);
+    va_end(ap);
+    print("\n");
+}
+
+void done(void)
+{
+    print("done %u %u\n", (uint64_t)passed, (uint64_t)failed);
+    outb(EXIT, failed != 0);
+    for (;;) {
+        asm volatile("hlt");
+    }
+}
+
+void idt_set(int vector, void (*handler)(struct interrupt_frame *))
+{
+    uintptr_t addr = (uintptr_t)handler;
+
+    idt[vector].offset_0 = addr;
+    idt[vector].offset_16 = addr >> 16;
+    idt[vector].offset_32 = addr >> 32;
+    idt[vector].selector = 8;
+    idt[vector].flags = 0x8e00;     /* present, interrupt gate */
+}
+
+void idt_load(void)
+{
+    asm volatile("lidt %0" : : "m"(idt_ptr));
+}
+
+static void ipi(uint32_t apic_id, uint32_t icr)
+{
+    lapic_write(LAPIC_ICR_HIGH, apic_id << 24);
+    lapic_write(LAPIC_ICR, icr);
+}
+
+void ap_boot(uint32_t apic_id)
+{
+    volatile uint8_t *page = (volatile uint8_t *)AP_PAGE;
+
+    for (int i = 0; i < ap_end - ap_start; i++) {
+        page[i] = ap_start[i];
+    }
+    ipi(apic_id, 0x4500);                       /* INIT */
+    ipi(apic_id, 0x4600 | AP_PAGE >> 12);       /* start up */
+}
