@@ -253,25 +253,30 @@ static void test_option_refused(const void *opaque)
     assert_refused(args, expected);
 }
 
-static const char *const accepted_options[] = {
-    "root-retention=auto",
-    "root-retention=default",
-    "root-retention=drop",
-    "root-retention=keep",
-    "reset-elision=auto",
-    "reset-elision=on",
-    "reset-elision=off",
-    "slot-zap=auto",
-    "slot-zap=all",
-    "slot-zap=slot",
-    "root-retention=keep,reset-elision=off,slot-zap=slot",
+typedef struct AcceptedOption {
+    const char *name;
+    const char *accel;
+} AcceptedOption;
+
+static const AcceptedOption accepted_options[] = {
+    { "retention-auto", "root-retention=auto" },
+    { "retention-default", "root-retention=default" },
+    { "retention-drop", "root-retention=drop" },
+    { "retention-keep", "root-retention=keep" },
+    { "elision-auto", "reset-elision=auto" },
+    { "elision-on", "reset-elision=on" },
+    { "elision-off", "reset-elision=off" },
+    { "slot-zap-auto", "slot-zap=auto" },
+    { "slot-zap-all", "slot-zap=all" },
+    { "slot-zap-slot", "slot-zap=slot" },
+    { "all-three", "root-retention=keep,reset-elision=off,slot-zap=slot" },
 };
 
 /* An accepted value gets as far as the KVM device, which is not there */
 static void test_option_accepted(const void *opaque)
 {
-    g_autofree char *accel = g_strdup_printf("kvm," NO_KVM ",%s",
-                                             (const char *)opaque);
+    const AcceptedOption *c = opaque;
+    g_autofree char *accel = g_strdup_printf("kvm," NO_KVM ",%s", c->accel);
     g_autofree char *prefix = message_prefix(accel);
     g_autofree char *args = g_strdup_printf("-M none -S -accel %s", accel);
     g_autofree char *expected =
@@ -639,32 +644,32 @@ int main(int argc, char **argv)
 
     for (int i = 0; i < ARRAY_SIZE(refused_options); i++) {
         g_autofree char *path =
-            g_strdup_printf("kvm-root-retention/option/refused/%s",
+            g_strdup_printf("root-retention/option/refused/%s",
                             refused_options[i].name);
 
         qtest_add_data_func(path, &refused_options[i], test_option_refused);
     }
     for (int i = 0; i < ARRAY_SIZE(accepted_options); i++) {
         g_autofree char *path =
-            g_strdup_printf("kvm-root-retention/option/accepted/%s",
-                            accepted_options[i]);
+            g_strdup_printf("root-retention/option/accepted/%s",
+                            accepted_options[i].name);
 
-        qtest_add_data_func(path, accepted_options[i], test_option_accepted);
+        qtest_add_data_func(path, &accepted_options[i], test_option_accepted);
     }
-    qtest_add_func("kvm-root-retention/option/introspection",
+    qtest_add_func("root-retention/option/introspection",
                    test_option_introspection);
 
     for (int i = 0; i < ARRAY_SIZE(effect_cases); i++) {
         g_autofree char *path =
-            g_strdup_printf("kvm-root-retention/kvm/effect/%s",
+            g_strdup_printf("root-retention/kvm/effect/%s",
                             effect_cases[i].name);
 
         qtest_add_data_func(path, &effect_cases[i], test_kvm_effect);
     }
-    qtest_add_func("kvm-root-retention/kvm/stats", test_kvm_stats);
+    qtest_add_func("root-retention/kvm/stats", test_kvm_stats);
     for (int i = 0; i < ARRAY_SIZE(guest_cases); i++) {
         g_autofree char *path =
-            g_strdup_printf("kvm-root-retention/kvm/guest/%s",
+            g_strdup_printf("root-retention/kvm/guest/%s",
                             guest_cases[i].name);
 
         qtest_add_data_func(path, &guest_cases[i], test_kvm_guest);
