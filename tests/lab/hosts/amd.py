@@ -15,12 +15,22 @@ class Host:
     vendor = "amd"
     emulator = "qemu-tcg"
     time_scale = 60
+    time_out_scale = 1
     deterministic = True
     tsc_check = True
 
     # "icount": one host CPU, virtual time counts instructions, repeatable.
     # "mttcg": two host CPUs on two threads, quicker, not repeatable.
-    MODES = ("icount", "mttcg")
+    MODES = {
+        "icount": ["-accel", "tcg,thread=single",
+                   "-icount", "shift=0,sleep=off", "-smp", "1"],
+        "icount2": ["-accel", "tcg,thread=single",
+                    "-icount", "shift=0,sleep=off", "-smp", "2"],
+        "icount2s2": ["-accel", "tcg,thread=single",
+                    "-icount", "shift=2,sleep=off", "-smp", "2"],
+        "single2": ["-accel", "tcg,thread=single", "-smp", "2"],
+        "mttcg": ["-accel", "tcg,thread=multi", "-smp", "2"],
+    }
 
     def __init__(self, options):
         self.qemu = options.qemu
@@ -35,7 +45,9 @@ class Host:
             os.path.dirname(os.path.abspath(
                 find_file(options.firmware, rom, "--firmware")))
             for rom in ROMS})
-        self.deterministic = self.mode == "icount"
+        if not self.mode.startswith("icount"):
+            self.time_out_scale = 6
+        self.deterministic = self.mode.startswith("icount")
 
     def cmdline(self):
         return ["console=ttyS0", "nokaslr", "tsc=reliable", "no_timer_check"]
@@ -46,13 +58,8 @@ class Host:
         self.emulator = f"{text.splitlines()[0]}, TCG, {self.mode}"
 
     def command(self, boot):
-        if self.mode == "icount":
-            speed = ["-accel", "tcg,thread=single",
-                     "-icount", "shift=0,sleep=off", "-smp", "1"]
-        else:
-            speed = ["-accel", "tcg,thread=multi", "-smp", "2"]
-        return [self.qemu, *speed,
-                "-machine", "q35", "-cpu", "EPYC,+svm,+npt",
+        return [self.qemu, *self.MODES[self.mode],
+                "-machine", "q35", "-cpu", os.environ.get("LABCPU", "EPYC,+svm,+npt,+invtsc"),
                 "-m", str(boot.memory), "-nodefaults", "-no-user-config",
                 "-display", "none", "-no-reboot",
                 *(word for d in self.rom_dirs for word in ("-L", d)),

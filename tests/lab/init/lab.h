@@ -21,6 +21,7 @@
 #define MAX_COUNTERS 16
 #define MAX_ROLES    32
 #define MAX_STATS    160
+#define MAX_MMUS     512	/* two of each vCPU */
 
 /* util.c */
 uint64_t now_ns(void);
@@ -64,12 +65,18 @@ struct role {
 	uint64_t loads, reused, teardowns, pages_torn, pages_max;
 };
 
+struct mmu_hits {
+	uint64_t address, hits;
+};
+
 struct snapshot {
 	uint64_t ns;
 	uint64_t counter[MAX_COUNTERS];
 	uint64_t missed;
 	struct role role[MAX_ROLES];
 	int nroles;
+	struct mmu_hits mmu[MAX_MMUS];
+	int nmmus;
 };
 
 int trace_setup(void);

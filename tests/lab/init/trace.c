@@ -16,26 +16,39 @@
 #define LOADS "kvmmmu/kvm_tdp_root_load"
 #define TEARDOWNS "kvmmmu/kvm_tdp_root_teardown"
 
-#define KVM_MR_DELETE 1
+#define KVM_MR_DELETE "1"
+#define KVM_MMU_ROOTS_ALL "15"	/* the current root and three earlier ones */
+
+typedef void hist_fn(struct snapshot *snap, const char *line, uint64_t hits,
+		     int counter);
+
+static hist_fn add_hits, add_unloads;
 
 /* Functions that count together make one counter; absent ones are left out. */
 static const struct probe {
 	const char *counter;
 	const char *symbol;
-	const char *fetch;	/* sorted by this argument, see @key */
-	int key;		/* count only this value of it */
+	/* With a filter, or counted by an argument, it takes a histogram: */
+	const char *fetch, *filter, *keys;
+	hist_fn *count;
 } probes[] = {
-	{ "mmu_resets", "kvm_mmu_reset_context", NULL, 0 },
-	{ "mmu_unloads", "kvm_mmu_unload", NULL, 0 },
-	{ "root_loads", "kvm_mmu_load", NULL, 0 },
-	{ "root_invalidations", "kvm_tdp_mmu_invalidate_all_roots", NULL, 0 },
-	{ "tdp_maps", "kvm_tdp_mmu_map", NULL, 0 },
-	{ "tlb_flushes", "svm_flush_tlb_asid", NULL, 0 },
-	{ "tlb_flushes", "vmx_flush_tlb_current", NULL, 0 },
-	{ "tlb_flushes", "vmx_flush_tlb_all", NULL, 0 },
-	{ "slot_ioctls", "kvm_set_memslot", NULL, 0 },
-	{ "slot_deletes", "kvm_set_memslot", "change=%cx:u32", KVM_MR_DELETE },
-	{ "smm_transitions", "kvm_smm_changed", NULL, 0 },
+	{ "mmu_resets", "kvm_mmu_reset_context" },
+	/*
+	 * The compiler is free to inline kvm_mmu_unload(), but not the two
+	 * calls in it, which free all roots of the vCPU's two MMUs.
+	 */
+	{ "mmu_unloads", "kvm_mmu_free_roots", "mmu=%si:u64 roots=%dx:u64",
+	  "roots==" KVM_MMU_ROOTS_ALL, "mmu", add_unloads },
+	{ "root_loads", "kvm_mmu_load" },
+	{ "root_invalidations", "kvm_tdp_mmu_invalidate_all_roots" },
+	{ "tdp_maps", "kvm_tdp_mmu_map" },
+	{ "tlb_flushes", "svm_flush_tlb_asid" },
+	{ "tlb_flushes", "vmx_flush_tlb_current" },
+	{ "tlb_flushes", "vmx_flush_tlb_all" },
+	{ "slot_ioctls", "kvm_set_memslot" },
+	{ "slot_deletes", "kvm_set_memslot", "change=%cx:u32",
+	  "change==" KVM_MR_DELETE, "change", add_hits },
+	{ "smm_transitions", "kvm_smm_changed" },
 };
 
 static bool present[ARRAY_SIZE(probes)];
@@ -92,10 +105,9 @@ static int set_probe(size_t p)
 	if (err)
 		return err;
 	if (probe->fetch) {
-		int len = strcspn(probe->fetch, "=");
-
 		snprintf(path, sizeof(path), TRACING "events/lab/c%zu/trigger", p);
-		snprintf(text, sizeof(text), "hist:keys=%.*s", len, probe->fetch);
+		snprintf(text, sizeof(text), "hist:keys=%s if %s", probe->keys,
+			 probe->filter);
 		return append_file(path, text);
 	}
 	snprintf(path, sizeof(path), TRACING "events/lab/c%zu/enable", p);
@@ -150,10 +162,8 @@ static bool hist_field(const char *line, const char *key, uint64_t *value)
 }
 
 /* Call @fn for each entry of a hist; -ENOSPC if entries were dropped. */
-static int hist_each(const char *event,
-		     void (*fn)(struct snapshot *snap, const char *line,
-				uint64_t hits, int arg),
-		     struct snapshot *snap, int arg)
+static int hist_each(const char *event, hist_fn *fn, struct snapshot *snap,
+		     int arg)
 {
 	char path[160], *text, *line, *save = NULL;
 	uint64_t n;
@@ -174,16 +184,34 @@ static int hist_each(const char *event,
 	return err;
 }
 
-static void add_key(struct snapshot *snap, const char *line, uint64_t hits,
-		    int p)
+static void add_hits(struct snapshot *snap, const char *line, uint64_t hits,
+		     int counter)
 {
-	uint64_t key;
-	char field[24];
+	(void)line;
+	snap->counter[counter] += hits;
+}
 
-	snprintf(field, sizeof(field), "%.*s",
-		 (int)strcspn(probes[p].fetch, "="), probes[p].fetch);
-	if (hist_field(line, field, &key) && key == (uint64_t)probes[p].key)
-		snap->counter[name_index(probes[p].counter)] += hits;
+/*
+ * An unload frees root_mmu and then guest_mmu, neighbours in one vCPU's struct.
+ * Freeing obsolete roots may free all of root_mmu alone; while no guest nests,
+ * nothing but an unload frees all of guest_mmu.
+ */
+static void add_unloads(struct snapshot *snap, const char *line, uint64_t hits,
+			int counter)
+{
+	uint64_t address;
+	int i = snap->nmmus;
+
+	if (!hist_field(line, "mmu", &address) || i == MAX_MMUS)
+		return;
+	for (; i > 0 && snap->mmu[i - 1].address > address; i--)
+		snap->mmu[i] = snap->mmu[i - 1];
+	snap->mmu[i] = (struct mmu_hits){ address, hits };
+	snap->nmmus++;
+	snap->counter[counter] = 0;
+	for (i = 1; i < snap->nmmus; i++)
+		if (snap->mmu[i].address - snap->mmu[i - 1].address < 4096)
+			snap->counter[counter] += snap->mmu[i].hits;
 }
 
 static struct role *role_of(struct snapshot *snap, const char *line)
@@ -255,7 +283,8 @@ int trace_read(struct snapshot *snap)
 		if (!present[p] || !probes[p].fetch)
 			continue;
 		snprintf(event, sizeof(event), "lab/c%zu", p);
-		err = hist_each(event, add_key, snap, p);
+		err = hist_each(event, probes[p].count, snap,
+				name_index(probes[p].counter));
 	}
 	if (roles && !err)
 		err = hist_each(LOADS, add_role, snap, 0);

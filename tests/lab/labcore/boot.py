@@ -33,13 +33,14 @@ class Boot:
             f"lab.run={run}", *options.append])
         self.limit = options.time_limit
         self.child = None
-        self.started = self.seconds = 0.0
+        self.started = self.seconds = self.cpu_seconds = 0.0
 
     def prepare(self):
         """Empty the folder, lay the plan over the initramfs."""
         shutil.rmtree(self.dir, ignore_errors=True)
         os.makedirs(self.dir)
-        plan = scenarios.plan(self.scenario, self.run)
+        plan = scenarios.plan(self.scenario, self.run,
+                              getattr(self.host, "time_out_scale", 1))
         archive = Archive()
         archive.file("lab/plan", plan.encode())
         shutil.copyfile(self.base, self.initramfs)
@@ -78,6 +79,7 @@ class Boot:
         """exited, stall or time-out.  Ends the child by its own handle."""
         watch = Watch(self)
         while self.child.poll() is None:
+            self.cpu_seconds = cpu_seconds(self.child.pid) or self.cpu_seconds
             ended = watch.look()
             if ended:
                 self.child.kill()
@@ -108,12 +110,18 @@ class Boot:
 
 
 class Watch:
-    """Virtual time ticks on the verdict channel; silence is a stall."""
+    """Virtual time ticks on the verdict channel; silence is a stall.
+
+    Silence is measured in the emulator's CPU time, so that a busy machine
+    makes no stall; an emulator that hangs takes none, hence DEADLOCK.
+    """
+
+    DEADLOCK = 600
 
     def __init__(self, boot):
         self.boot = boot
         self.sizes = None
-        self.changed = time.monotonic()
+        self.changed, self.changed_cpu = time.monotonic(), 0.0
         # Init ticks once in a virtual second: two are missing for sure.
         self.patience = 2 * boot.host.time_scale + 30
 
@@ -123,15 +131,26 @@ class Watch:
         sizes = [os.path.getsize(path)
                  for path in (self.boot.verdict, self.boot.console)]
         if sizes != self.sizes:
-            self.sizes, self.changed = sizes, now
+            self.sizes = sizes
+            self.changed, self.changed_cpu = now, self.boot.cpu_seconds
         quiet = now - self.changed
         if quiet > GRACE and has_end(self.boot.verdict):
             return "time-out"
-        if quiet > self.patience:
+        if (self.boot.cpu_seconds - self.changed_cpu > self.patience or
+                quiet > self.DEADLOCK):
             return "stall"
         if now - self.boot.started > self.boot.limit:
             return "time-out"
         return None
+
+
+def cpu_seconds(pid):
+    """User and system time of a process so far: real time says little on a
+    machine that does other things too."""
+    fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    if len(fields) < 13:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def has_end(path):

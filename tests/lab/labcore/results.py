@@ -13,7 +13,8 @@ def merge(scenario, host, boots, results):
                      "digests": result.digests,
                      "status": result.status, "reason": result.reason,
                      "tests": result.tests,
-                     "seconds": round(boot.seconds, 1)})
+                     "seconds": round(boot.seconds, 1),
+                     "cpu_seconds": round(boot.cpu_seconds, 1)})
     return {"scenario": scenario.name,
             "description": scenario.description,
             "size": scenario.size,

@@ -3,17 +3,21 @@
 
     [scenario]
     description = one line
-    kind = nested | program
+    kind = nested | program             a nested guest, or a program as it is
     host-memory = MiB
     huge-pages = on | off               of the host
     size = MiB                          of the workload, {size} below
-    runs = default keep                 which runs `run boot` makes
+    rounds = COUNT                      of the workload, {rounds} below
+    runs = NAME...                      what `run boot` makes if not told
+    hosts = amd intel
     expected-skips = NAME...            tests that may skip
-    [args]                              one list, split as a shell would
-    nested = ...                        the nested QEMU's arguments
-    [run.NAME]                          {accel} below
-    accel = kvm,...
-    capability = on | off               compare with the feature's statistics
+    [args]
+    command = PROGRAM ARGUMENT...       split as a shell would
+    environment = NAME=VALUE...
+    [run.NAME]
+    accel = kvm,...                     {accel} above
+    compare-stats = on | off            hold the feature's own statistics
+                                        against what tracing counted
     [phases]
     NAME = seconds of host virtual time
 """
@@ -28,7 +32,7 @@ from .errors import LabError
 KEYS = {
     "scenario": {"description", "kind", "host-memory", "huge-pages", "size",
                  "rounds", "runs", "expected-skips", "hosts"},
-    "args": {"command"},
+    "args": {"command", "environment"},
     "run": {"accel", "compare-stats"},
 }
 
@@ -46,6 +50,7 @@ class Scenario:
     hosts: list
     expected_skips: list
     command: str
+    environment: list
     run_options: dict
     phases: dict
 
@@ -106,8 +111,11 @@ def _build(path, name, parser):
                            f"are {', '.join(accepted)}")
         return value
 
-    runs = {section[4:]: dict(parser[section])
-            for section in parser.sections() if section.startswith("run.")}
+    runs = {}
+    for section in parser.sections():
+        if section.startswith("run."):
+            choice(section, "compare-stats", ("on", "off"), "off")
+            runs[section[4:]] = dict(parser[section])
     chosen = text("scenario", "runs").split()
     for run in chosen:
         if run not in runs:
@@ -117,6 +125,11 @@ def _build(path, name, parser):
         if parser.has_section("phases") else {}
     if not phases:
         raise LabError(f"{path}: [phases] is missing or empty")
+    command = text("args", "command")
+    try:
+        shlex.split(command, comments=True)
+    except ValueError as error:
+        raise LabError(f"{path}: [args] command: {error}") from None
     return Scenario(
         name=name,
         description=text("scenario", "description"),
@@ -129,13 +142,18 @@ def _build(path, name, parser):
         runs=chosen,
         hosts=text("scenario", "hosts", "amd intel").split(),
         expected_skips=text("scenario", "expected-skips", "").split(),
-        command=text("args", "command"),
+        command=command,
+        environment=text("args", "environment", "").split(),
         run_options=runs,
         phases=phases)
 
 
-def plan(scenario, run):
-    """The plan for tests/lab/init, see plan.c: `key value` lines."""
+def plan(scenario, run, scale=1):
+    """The plan for tests/lab/init, see plan.c: `key value` lines.
+
+    SCALE stretches the phases' time-outs for a host whose virtual time is
+    real time, where a busy machine makes each second hold less.
+    """
     if run not in scenario.run_options:
         raise LabError(f"--runs {run}: scenario {scenario.name} has "
                        f"{', '.join(scenario.run_options)}")
@@ -144,7 +162,7 @@ def plan(scenario, run):
              f"kind {scenario.kind}",
              f"huge-pages {'on' if scenario.huge_pages else 'off'}",
              f"compare-stats {options.get('compare-stats', 'off')}"]
-    lines += [f"phase {name} {seconds}"
+    lines += [f"phase {name} {seconds * scale}"
               for name, seconds in phases(scenario).items()]
     words = {"{accel}": options.get("accel", "kvm"),
              "{size}": str(scenario.size), "{rounds}": str(scenario.rounds)}
@@ -152,6 +170,7 @@ def plan(scenario, run):
         for word, value in words.items():
             argument = argument.replace(word, value)
         lines.append(f"arg {argument}")
+    lines += [f"env {word}" for word in scenario.environment]
     return "\n".join(lines) + "\n"
 
 
