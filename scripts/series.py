@@ -176,7 +176,11 @@ def explain(text):
             name = m[1]
         elif m := re.match(r"Hunk #(\d+) FAILED at (\d+)", line):
             out.append(f"{name}, hunk {m[1]} (line {m[2]})")
-        elif m := re.match(r"can't find file to patch|.*already exists", line):
+        elif "can't find file to patch" in line:
+            # The header that it could not use follows, behind a bar.
+            m = re.search(r"^\|\+\+\+ b/(\S+)", text, re.M)
+            out.append(f"{m[1] if m else name}: upstream has no such file")
+        elif "already exists" in line:
             out.append(f"{name}: {line}")
         elif "malformed patch" in line or "Only garbage" in line:
             out.append(line.replace("patch: **** ", ""))
