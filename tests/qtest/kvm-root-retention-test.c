@@ -319,6 +319,64 @@ static void test_option_introspection(void)
     qtest_quit(qts);
 }
 
+static QDict *list_types(QTestState *qts, const char *implements)
+{
+    QDict *response = qtest_qmp(qts, "{'execute': 'qom-list-types',"
+                                " 'arguments': {'implements': %s}}",
+                                implements);
+
+    g_assert_nonnull(qdict_get_qlist(response, "return"));
+    return response;
+}
+
+static bool has_type(QDict *response, const char *name)
+{
+    const QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), entry) {
+        QDict *type = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (g_str_equal(qdict_get_str(type, "name"), name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * slot-zap=auto knows a VFIO device by its type.  If upstream derives VFIO
+ * devices from another one, it must learn of that.
+ */
+static void test_option_vfio_types(void)
+{
+    QTestState *qts = qtest_init("-M none");
+    QDict *devices = list_types(qts, "pci-device");
+    QDict *known = list_types(qts, "vfio-pci");
+    const QListEntry *entry;
+    int vfio = 0;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(devices, "return"), entry) {
+        QDict *type = qobject_to(QDict, qlist_entry_obj(entry));
+        const char *name = qdict_get_str(type, "name");
+
+        /* The bridge is a dummy beside the device that is assigned. */
+        if (g_str_has_prefix(name, "vfio") &&
+            !g_str_equal(name, "vfio-pci-igd-lpc-bridge")) {
+            vfio++;
+            if (!has_type(known, name)) {
+                g_error("%s is no vfio-pci for slot-zap=auto", name);
+            }
+        }
+    }
+    if (!vfio) {
+        g_test_skip("no VFIO in this QEMU");
+    }
+
+    qobject_unref(known);
+    qobject_unref(devices);
+    qtest_quit(qts);
+}
+
 /* kvm/: what takes effect on a real host */
 
 #define GUEST_RESETS    64
@@ -660,6 +718,7 @@ int main(int argc, char **argv)
     }
     qtest_add_func("root-retention/option/introspection",
                    test_option_introspection);
+    qtest_add_func("root-retention/option/vfio-types", test_option_vfio_types);
 
     for (int i = 0; i < ARRAY_SIZE(effect_cases); i++) {
         g_autofree char *path =
