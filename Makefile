@@ -52,21 +52,25 @@ tree-linux: extract-linux
 
 # ---- builds -----------------------------------------------------------
 
+# Each of our test sources is a target of QEMU's ninja.
+qemu_tests := $(patsubst %.c,%,$(wildcard tests/qtest/*.c tests/unit/*.c))
+
 qemu: tree-qemu
-	@scripts/build-qemu qemu-system-x86_64
+	@scripts/build-qemu qemu-system-x86_64 $(qemu_tests)
 linux: tree-linux
 	@scripts/build-linux
+	@scripts/build-selftests
 firmware: tree-qemu
 	@scripts/firmware
 
 lab: qemu firmware linux
 	@scripts/initramfs
+	@touch $(B)/stamps/built
 
 # ---- what a user wants ------------------------------------------------
 
 boot: lab
-	@touch $(B)/stamps/built
-	@tests/lab/run boot $(SCENARIO) $(HOST)
+	@tests/lab/run boot --scenario $(SCENARIO) --host $(HOST)
 
 check: lab
 	@scripts/check quick
@@ -75,7 +79,7 @@ check-full: lab
 check-qemu: qemu
 	@scripts/check qemu
 bench: lab
-	@tests/lab/run bench $(SCENARIO) $(HOST)
+	@tests/lab/run bench --scenario $(SCENARIO) --host $(HOST)
 
 # ---- the series -------------------------------------------------------
 
