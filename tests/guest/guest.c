@@ -109,6 +109,8 @@ void idt_set(int vector, void (*handler)(struct interrupt_frame *))
 
 void idt_load(void)
 {
+    outb(0x21, 0xff);       /* nothing from the PICs that the BIOS set up */
+    outb(0xa1, 0xff);
     asm volatile("lidt %0" : : "m"(idt_ptr));
 }
 

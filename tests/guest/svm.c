@@ -76,6 +76,7 @@ uint64_t svm_run(void)
         "mov %%r13, 0x58(%%rdi); mov %%r14, 0x60(%%rdi)\n\t"
         "mov %%r15, 0x68(%%rdi)\n\t"
         "pop %%rdi\n\t"
+        "stgi\n\t"                /* #VMEXIT cleared it */
         "pop %%r15; pop %%r14; pop %%r13; pop %%r12\n\t"
         "pop %%rbx; pop %%rbp"
         : : "a"(&vmcb), "D"(guest_regs)
