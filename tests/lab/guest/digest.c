@@ -95,17 +95,6 @@ static void digest_memory_map(void)
 	mark("@digest name=memory-map value=%016llx", (unsigned long long)h);
 }
 
-static void digest_secure_boot(void)
-{
-	char text[16384];
-
-	if (access("/sys/firmware/efi", F_OK))
-		return;
-	if (read_text("/proc/version", text, sizeof(text)) > 0)
-		mark("@digest name=version value=%016llx",
-		     (unsigned long long)hash(0, text, strlen(text)));
-}
-
 void digest_machine(void)
 {
 	digest_cpuid();
@@ -113,5 +102,5 @@ void digest_machine(void)
 	digest_file("iomem", "/proc/iomem");
 	digest_file("pci", "/proc/bus/pci/devices");
 	digest_file("mtrr", "/proc/mtrr");
-	digest_secure_boot();
+	digest_file("version", "/proc/version");
 }

@@ -22,6 +22,7 @@
 #define FILL "/fill/data"
 #define EFIVARS "/sys/firmware/efi/efivars"
 #define VARIABLE EFIVARS "/PerennialLab-20549000-9c1c-4b5e-8d4e-5c0e1b3a7f11"
+#define SECURE_BOOT EFIVARS "/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 #define ATTRIBUTES 7u	/* non-volatile, boot and run time access */
 
 static void load_efivarfs(void)
@@ -40,6 +41,15 @@ static void mount_efivars(void)
 	load_efivarfs();
 	if (mount("none", EFIVARS, "efivarfs", 0, NULL))
 		give_up(EFIVARS);
+}
+
+/* Is Secure Boot enforced?  The variable's fifth byte, after its attributes. */
+static void digest_secure_boot(void)
+{
+	char buf[8];
+
+	if (read_text(SECURE_BOOT, buf, sizeof(buf)) == 5)
+		mark("@digest name=secure-boot value=%d", buf[4]);
 }
 
 static uint64_t *fill(unsigned long mib)
@@ -116,6 +126,7 @@ void uefi_vars(unsigned long mib, unsigned long rounds)
 	int fd;
 
 	mount_efivars();
+	digest_secure_boot();
 	words = fill(mib);
 	expected = sum(words, mib);
 	fd = create_variable();
