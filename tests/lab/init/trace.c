@@ -191,10 +191,15 @@ static void add_hits(struct snapshot *snap, const char *line, uint64_t hits,
 	snap->counter[counter] += hits;
 }
 
+static uint64_t min_hits(const struct mmu_hits *a, const struct mmu_hits *b)
+{
+	return a->hits < b->hits ? a->hits : b->hits;
+}
+
 /*
  * An unload frees root_mmu and then guest_mmu, neighbours in one vCPU's struct.
- * Freeing obsolete roots may free all of root_mmu alone; while no guest nests,
- * nothing but an unload frees all of guest_mmu.
+ * Freeing obsolete roots may free all of root_mmu alone, and an elided reset
+ * frees guest_mmu alone: what was freed of both was unloaded.
  */
 static void add_unloads(struct snapshot *snap, const char *line, uint64_t hits,
 			int counter)
@@ -211,7 +216,8 @@ static void add_unloads(struct snapshot *snap, const char *line, uint64_t hits,
 	snap->counter[counter] = 0;
 	for (i = 1; i < snap->nmmus; i++)
 		if (snap->mmu[i].address - snap->mmu[i - 1].address < 4096)
-			snap->counter[counter] += snap->mmu[i].hits;
+			snap->counter[counter] +=
+				min_hits(&snap->mmu[i - 1], &snap->mmu[i]);
 }
 
 static struct role *role_of(struct snapshot *snap, const char *line)
