@@ -3,7 +3,7 @@
 """lint.py: what every file of the repository must hold to.
 
 A license line (SPDX), a final newline, no white space at the ends of lines;
-Python and shell that parse; folders of ours that MAINTAINERS could name.
+Python and shell that parse.
 Patches carry their projects' form and saved logs are evidence: not these.
 """
 
@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
-# Evidence and formats without comments.
-NO_SPDX = re.compile(r"(^|/)(LICENSES?|COPYING)|\.(json|patch|md|png|svg|log|"
+# Evidence, formats without comments, and lists of names.
+NO_SPDX = re.compile(r"(^|/)(LICENSES?|COPYING|MAINTAINERS)|\.rc$|\.(json|patch|md|png|svg|log|"
                      r"verdict|console|txt)$|/testdata/")
 NO_FORM = re.compile(r"\.(patch|png|svg)$|/testdata/")
 
@@ -35,7 +35,7 @@ def problems(name, raw):
         return
     if not NO_SPDX.search(name) and \
             "SPDX-License-Identifier: " not in "".join(
-                text.splitlines(True)[:12]):
+                text.splitlines(True)[:25]):
         yield "has no SPDX-License-Identifier line"
     if text and not text.endswith("\n"):
         yield "does not end with a newline"
