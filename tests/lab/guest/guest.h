@@ -3,6 +3,7 @@
 #define LAB_GUEST_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -18,6 +19,6 @@ uint64_t hash(uint64_t seed, const void *data, size_t len);
 void digest_machine(void);
 
 /* Fill @mib of memory, then @rounds times write a UEFI variable and read all. */
-void uefi_vars(unsigned long mib, unsigned long rounds);
+void uefi_vars(unsigned long mib, unsigned long rounds, bool secure_boot);
 
 #endif

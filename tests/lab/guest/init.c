@@ -103,7 +103,8 @@ int main(void)
 	phase_end("boot");
 	size = option(cmdline, "size", 0);
 	if (size)
-		uefi_vars(size, option(cmdline, "rounds", 10));
+		uefi_vars(size, option(cmdline, "rounds", 10),
+			  option(cmdline, "secure-boot", 0));
 	tcdrain(channel);
 	reboot(RB_POWER_OFF);
 	give_up("power off");

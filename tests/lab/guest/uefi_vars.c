@@ -43,13 +43,17 @@ static void mount_efivars(void)
 		give_up(EFIVARS);
 }
 
-/* Is Secure Boot enforced?  The variable's fifth byte, after its attributes. */
-static void digest_secure_boot(void)
+/* Is Secure Boot on?  The variable's fifth byte, after its attributes, says. */
+static void check_secure_boot(bool wanted)
 {
 	char buf[8];
+	bool on = read_text(SECURE_BOOT, buf, sizeof(buf)) == 5 && buf[4] == 1;
 
-	if (read_text(SECURE_BOOT, buf, sizeof(buf)) == 5)
-		mark("@digest name=secure-boot value=%d", buf[4]);
+	mark("@digest name=secure-boot value=%d", on);
+	if (wanted && !on) {
+		errno = EPERM;
+		give_up("Secure Boot is off");
+	}
 }
 
 static uint64_t *fill(unsigned long mib)
@@ -120,13 +124,13 @@ static uint64_t read_variable(void)
 	return hash(0, buf, n);
 }
 
-void uefi_vars(unsigned long mib, unsigned long rounds)
+void uefi_vars(unsigned long mib, unsigned long rounds, bool secure_boot)
 {
 	uint64_t *words, expected;
 	int fd;
 
 	mount_efivars();
-	digest_secure_boot();
+	check_secure_boot(secure_boot);
 	words = fill(mib);
 	expected = sum(words, mib);
 	fd = create_variable();

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The variable store with keys enrolled, read back."""
+
+import os
+import struct
+import sys
+import unittest
+
+LAB = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, LAB)
+
+from labcore import secureboot      # noqa: E402
+from labcore.errors import LabError     # noqa: E402
+
+EMPTY = b"volume header".ljust(72, b"\0") + secureboot.STORE + \
+    struct.pack("<IBBHI", 8192, 0x5a, 0xfe, 0, 0) + b"\xff" * 8164
+
+
+def variables(store):
+    """{name: (attributes, data)}; stops where the store is erased."""
+    found, at = {}, 72 + 28
+    while struct.unpack_from("<H", store, at)[0] == 0x55aa:
+        attributes, = struct.unpack_from("<I", store, at + 4)
+        names, size = struct.unpack_from("<II", store, at + 36)
+        name = store[at + 60:at + 60 + names].decode("utf-16-le").rstrip("\0")
+        found[name] = attributes, store[at + 60 + names:][:size]
+        at = (at + 60 + names + size + 3) & ~3
+    return found
+
+
+class Enrol(unittest.TestCase):
+    def test_keys_are_there(self):
+        certificate = b"\x30\x82" + b"c" * 101
+        store = secureboot.enrol(EMPTY, certificate)
+        self.assertEqual(len(store), len(EMPTY))
+        found = variables(store)
+        self.assertEqual(list(found), ["PK", "KEK", "db", "SecureBootEnable"])
+        for name in ("PK", "KEK", "db"):
+            attributes, data = found[name]
+            self.assertEqual(attributes, 0x27)
+            self.assertTrue(data.endswith(secureboot.OWNER + certificate))
+            self.assertEqual(struct.unpack_from("<I", data, 16)[0], len(data))
+        self.assertEqual(found["SecureBootEnable"], (0x03, b"\1"))
+
+    def test_not_an_empty_store(self):
+        used = EMPTY.replace(b"\xff\xff", b"\xaa\x55", 1)
+        for store in (b"", b"rubbish" * 100, used):
+            with self.assertRaisesRegex(LabError, "not an empty variable"):
+                secureboot.enrol(store, b"\x30\x82")
+
+    def test_shim_without_certificate(self):
+        image = bytearray(512)
+        struct.pack_into("<I", image, 0x3c, 64)
+        with self.assertRaisesRegex(LabError, "shim: no section"):
+            secureboot.vendor_certificate(bytes(image))
+
+
+if __name__ == "__main__":
+    unittest.main()
