@@ -74,6 +74,12 @@ class Plan(unittest.TestCase):
         one.size = 0
         self.assertEqual(list(scenario.phases(one)), ["boot"])
 
+    def test_memory_grows_with_the_workload(self):
+        one = load(GOOD.replace("lab.size={size}", "{memory}"))
+        for size, memory in ((0, 512), (300, 512), (301, 768), (600, 1024)):
+            one.size = size
+            self.assertIn(f"arg {memory} quiet\n", scenario.plan(one, "keep"))
+
     def test_unknown_run(self):
         with self.assertRaisesRegex(LabError, "never.*default, keep"):
             scenario.plan(load(GOOD), "never")

@@ -24,7 +24,7 @@ class Boot:
             options.work, f"{scenario.name}-{host.vendor}-{run}"))
         self.kernel = os.path.abspath(options.kernel)
         self.base = os.path.abspath(options.initramfs)
-        self.memory = scenario.host_memory
+        self.memory = scenario.host_memory + scenarios.more_memory(scenario)
         self.initramfs = os.path.join(self.dir, "initramfs")
         self.console = os.path.join(self.dir, "console.log")
         self.verdict = os.path.join(self.dir, "verdict.log")

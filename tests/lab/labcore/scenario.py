@@ -6,7 +6,8 @@
     kind = nested | program             a nested guest, or a program as it is
     host-memory = MiB
     huge-pages = on | off               of the host
-    size = MiB                          of the workload, {size} below
+    size = MiB                          of the workload, {size} below; {memory}
+                                        grows with it
     rounds = COUNT                      of the workload, {rounds} below
     runs = NAME...                      what `run boot` makes if not told
     hosts = amd intel
@@ -28,6 +29,8 @@ import os
 import shlex
 
 from .errors import LabError
+
+GUEST_MEMORY = 512      # MiB, {memory}; what is left of it holds 300
 
 KEYS = {
     "scenario": {"description", "kind", "host-memory", "huge-pages", "size",
@@ -165,13 +168,19 @@ def plan(scenario, run, scale=1):
     lines += [f"phase {name} {seconds * scale}"
               for name, seconds in phases(scenario).items()]
     words = {"{accel}": options.get("accel", "kvm"),
-             "{size}": str(scenario.size), "{rounds}": str(scenario.rounds)}
+             "{size}": str(scenario.size), "{rounds}": str(scenario.rounds),
+             "{memory}": str(GUEST_MEMORY + more_memory(scenario))}
     for argument in shlex.split(scenario.command, comments=True):
         for word, value in words.items():
             argument = argument.replace(word, value)
         lines.append(f"arg {argument}")
     lines += [f"env {word}" for word in scenario.environment]
     return "\n".join(lines) + "\n"
+
+
+def more_memory(scenario):
+    """MiB that guest and host get on top for a workload larger than 300."""
+    return max(0, -(-(scenario.size - 300) // 256) * 256)
 
 
 def phases(scenario):
