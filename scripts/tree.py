@@ -157,7 +157,7 @@ def apply(tree):
     patched = sorted({p for n in names for p in touched(
         (tree.patches / n).read_text(errors="replace"))})
     for path in overlay:
-        if tree.pristine(path) and path not in before:
+        if tree.pristine(path):
             raise Error(f"{path}: {tree.name} has a file of that name; edit "
                         "it with a patch, a file is never laid over another")
         if path in patched:
@@ -167,11 +167,6 @@ def apply(tree):
         # Files that an older state of the series changed go back, too.
         paths = sorted(set(patched) | set(overlay) | set(before))
         keep_pristine(tree, paths)
-        for path in overlay:
-            if path not in before:
-                continue
-            if (tree.state / "pristine" / path).exists():
-                raise Error(f"{path}: {tree.name} has a file of that name")
         copy_pristine(tree, paths, work)
         apply_patches(tree, names, work)
         for path in overlay:
