@@ -19,6 +19,7 @@
 #define LAPIC_ICR       0x300
 #define LAPIC_ICR_HIGH  0x310
 #define LAPIC_LVTT      0x320
+#define LAPIC_LVT0      0x350
 #define LAPIC_TMICT     0x380
 #define LAPIC_TDCR      0x3e0
 
