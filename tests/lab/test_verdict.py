@@ -121,6 +121,12 @@ class Bad(unittest.TestCase):
                        expected_skips=["tdp_root_retention_test"])
         self.assertEqual(result.status, "pass")
 
+    def test_expected_skip_pattern(self):
+        result = judge("skip", planned=(), expected_skips=["tdp_*_test"])
+        self.assertEqual(result.status, "pass")
+        self.check(judge("skip", planned=(), expected_skips=["tdp_?_test"]),
+                   "unexpected-skip", "status 4")
+
     def test_no_tests(self):
         self.check(judge("no-tests", planned=()), "no-tests")
 

@@ -30,7 +30,8 @@ class Boot:
         self.verdict = os.path.join(self.dir, "verdict.log")
         self.cmdline = " ".join([
             *host.cmdline(), "panic=-1", f"lab.scenario={scenario.name}",
-            f"lab.run={run}", *options.append])
+            f"lab.run={run}", *scenarios.words_of(scenario, run, "append"),
+            *options.append])
         self.limit = options.time_limit
         self.child = None
         self.started = self.seconds = self.cpu_seconds = 0.0
@@ -101,7 +102,8 @@ class Boot:
             read(self.verdict), read(self.console), ended,
             scenarios.phases(self.scenario)
             if self.scenario.kind == "nested" else (),
-            self.scenario.expected_skips, self.host.tsc_check)
+            scenarios.words_of(self.scenario, self.run, "expected-skips"),
+            self.host.tsc_check)
         if result.status == "boot-failure" and self.child.returncode:
             said = read(os.path.join(self.dir, "emulator.log")).strip()
             result.reason += (f"; the emulator ended with status "

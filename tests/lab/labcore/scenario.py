@@ -11,7 +11,6 @@
     rounds = COUNT                      of the workload, {rounds} below
     runs = NAME...                      what `run boot` makes if not told
     hosts = amd intel
-    expected-skips = NAME...            tests that may skip
     [args]
     command = PROGRAM ARGUMENT...       split as a shell would
     environment = NAME=VALUE...
@@ -19,6 +18,9 @@
     accel = kvm,...                     {accel} above
     compare-stats = on | off            hold the feature's own statistics
                                         against what tracing counted
+    append = WORD...                    for the host kernel's command line
+    environment = NAME=VALUE...         besides that of [args]
+    expected-skips = PATTERN...         tests that may skip, as a shell's
     [phases]
     NAME = seconds of host virtual time
 """
@@ -34,9 +36,10 @@ GUEST_MEMORY = 512      # MiB, {memory}; what is left of it holds 300
 
 KEYS = {
     "scenario": {"description", "kind", "host-memory", "huge-pages", "size",
-                 "rounds", "runs", "expected-skips", "hosts"},
+                 "rounds", "runs", "hosts"},
     "args": {"command", "environment"},
-    "run": {"accel", "compare-stats"},
+    "run": {"accel", "compare-stats", "append", "environment",
+            "expected-skips"},
 }
 
 
@@ -51,7 +54,6 @@ class Scenario:
     rounds: int
     runs: list
     hosts: list
-    expected_skips: list
     command: str
     environment: list
     run_options: dict
@@ -144,7 +146,6 @@ def _build(path, name, parser):
         rounds=number("scenario", "rounds", "0"),
         runs=chosen,
         hosts=text("scenario", "hosts", "amd intel").split(),
-        expected_skips=text("scenario", "expected-skips", "").split(),
         command=command,
         environment=text("args", "environment", "").split(),
         run_options=runs,
@@ -174,8 +175,14 @@ def plan(scenario, run, scale=1):
         for word, value in words.items():
             argument = argument.replace(word, value)
         lines.append(f"arg {argument}")
-    lines += [f"env {word}" for word in scenario.environment]
+    lines += [f"env {word}" for word in
+              scenario.environment + words_of(scenario, run, "environment")]
     return "\n".join(lines) + "\n"
+
+
+def words_of(scenario, run, key):
+    """A key of [run.RUN] that holds a list."""
+    return scenario.run_options[run].get(key, "").split()
 
 
 def more_memory(scenario):
