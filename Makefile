@@ -79,7 +79,8 @@ check-full: lab
 check-qemu: qemu
 	@scripts/check qemu
 bench: lab
-	@tests/lab/run bench --scenario $(SCENARIO) --host $(HOST)
+	@tests/lab/run boot --scenario $(SCENARIO) --host $(HOST) \
+		--runs drop,default,keep --output $(B)/report/bench.json
 
 # ---- the series -------------------------------------------------------
 
@@ -110,7 +111,7 @@ help:
 ##      HOST=amd|intel the emulated host's processor (amd)
 ## make check          every quick test; the last line counts them
 ## make check-full     the slow ones, too
-## make bench          the measurements of a scenario
+## make bench          all policies of a scenario, report in build/report/bench.*
 ## make qemu, linux, firmware, lab    build only that
 ## make check-qemu     QEMU's own tests of our files
 ## make series-check   are the patch series in order?
