@@ -25,7 +25,7 @@ quote = '$(subst ','\'',$1)'
 wrong := $(shell scripts/check-variables $(call quote,$(SCENARIO)) \
 	$(call quote,$(HOST)) 2>&1)
 $(if $(wrong),$(error $(wrong)))
--include $(B)/config.mk
+include $(B)/config.mk
 endif
 
 $(B)/config.mk: configure scripts/packages scripts/tree-version
