@@ -33,6 +33,16 @@ Filename: pool/main/e/edk2/ovmf_2022.11-6+deb12u2_all.deb
 Size: {len(DATA)}
 SHA256: {hashlib.sha256(DATA).hexdigest()}
 """
+SID_SHOW = f"""\
+Package: linux-source-7.2
+Version: 7.2.13-1
+Filename: pool/main/l/linux/linux-source-7.2_7.2.13-1_all.deb
+Size: {len(DATA)}
+SHA256: {hashlib.sha256(DATA).hexdigest()}
+"""
+SID_MADISON = """\
+linux-source-7.2 | 7.2.13-1 | http://m/debian sid/main amd64 Packages
+"""
 MADISON = """\
 ovmf | 2022.11-6+deb12u2 | http://m/debian bookworm/main amd64 Packages
 ovmf | 2022.11-6+deb12u1 | http://m/debian-security bookworm-security/main \
@@ -113,16 +123,18 @@ class Fetch(Checkout):
         self.tool("df", "echo x; echo 'fs 1 1 77 1% /'\n")
         self.refused(self.fetch("meson"), "MiB needed", "77 MiB available")
 
-    def pretend(self, madison=MADISON, data=DATA):
+    def pretend(self, madison=MADISON, data=DATA, show=SHOW):
         """Lists and a mirror that hold one package."""
         self.machine(DEAD)
-        for name, text in (("madison", madison), ("show", SHOW)):
+        for name, text in (("madison", madison), ("show", show)):
             (self.home / name).write_text(text)
         (self.home / "data").write_bytes(data)
+        package = show.split()[1]
+        deb = show.split()[5].rpartition("/")[2]
         self.tool("apt-cache", f"""
 while [ "$1" = -c ]; do shift 2; done
 case $1 in
-pkgnames) echo ovmf ;;
+pkgnames) echo {package} ;;
 madison) cat {self.home}/madison ;;
 show) cat {self.home}/show ;;
 esac
@@ -132,7 +144,7 @@ case "$*" in
 indextargets*|*--print-uris) exec /usr/bin/apt-get "$@" ;;
 *update*) echo update >>{self.home}/calls ;;
 *download*) echo download >>{self.home}/calls
-    cat {self.home}/data >{self.deb.name} ;;
+    cat {self.home}/data >{deb} ;;
 esac
 """)
 
@@ -171,6 +183,36 @@ esac
         r = self.fetch("ovmf")
         self.refused(r, "ovmf 2022.11-6+deb12u2", "not what the lists promise")
         self.assertEqual(list(self.cache.iterdir()), [])
+
+    def test_sid_has_lists_of_its_own(self):
+        self.pretend(SID_MADISON, show=SID_SHOW)
+        r = self.fetch("linux-7.2")
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+        lists = (self.apt.with_name("apt-sid") / "sources.list").read_text()
+        self.assertEqual(lists.split()[3:], ["sid", "main"])
+        self.assertFalse(self.apt.exists())
+        self.assertIn("linux-source-7.2 7.2.13-1 ",
+                      (self.top / "build/inputs/linux-7.2").read_text())
+
+    def test_sid_moved_on(self):
+        self.pretend(SID_MADISON.replace("7.2", "7.3"), show=SID_SHOW)
+        self.refused(self.fetch("linux-7.2"), "sid no longer has",
+                     "--linux-7.2-src=DIR")
+        self.assertFalse((self.top / "build/inputs/linux-7.2").exists())
+
+    def test_sid_moved_on_after_the_download(self):
+        self.pretend(SID_MADISON, show=SID_SHOW)
+        self.fetch("linux-7.2")
+        inputs = self.top / "build/inputs/linux-7.2"
+        before = inputs.read_text()
+        inputs.unlink()
+        (self.home / "madison").write_text("")
+        r = self.fetch("linux-7.2")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn("7.2.13-1", r.stderr)
+        self.assertEqual(inputs.read_text(), before)
+        next(self.cache.iterdir()).write_bytes(b"half")
+        self.refused(self.fetch("linux-7.2"), "sid no longer has")
 
     def test_offline_with_lists_but_no_file(self):
         self.pretend()
