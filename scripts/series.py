@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The patch series: check them, open one as git commits, write it back.
 
-    series.py check [qemu|linux]...
-    series.py edit qemu|linux
-    series.py refresh qemu|linux
+    series.py check [TREE]...
+    series.py edit TREE
+    series.py refresh TREE
+
+TREE is qemu, linux (6.12) or linux-7.2.
 
 A series is a folder patches/NAME of mail-ready patches and a file `series`
 that names them in order.  Whole files of ours are no patches: for QEMU they
@@ -40,8 +42,10 @@ class Error(Exception):
 class Tree:
     """A foreign tree: where it is built, its patches, what is laid over it."""
 
-    def __init__(self, name, src, patches, overlay=()):
+    def __init__(self, name, src, patches, overlay=(), optional=False):
         self.name = name
+        # Only some targets need it: its source may not be there.
+        self.optional = optional
         self.src = BUILD / "src" / src
         self.state = BUILD / "src" / f".{src}"
         self.patches = TOP / "patches" / patches
@@ -103,6 +107,7 @@ TREES = {
                  ("accel", "hw", "include", "qapi", "target",
                   "tests/qtest", "tests/unit")),
     "linux": Tree("linux", "linux-6.12", "linux-6.12"),
+    "linux-7.2": Tree("linux-7.2", "linux-7.2", "linux-7.2", optional=True),
 }
 
 
@@ -261,7 +266,8 @@ def check_round_trip(tree, names, tmp):
 
 
 def check(tree):
-    """Every problem of a series, as messages."""
+    """Every problem of a series, as messages; of its form alone if the tree
+    that it applies to is not there."""
     try:
         names = tree.read_series()
     except Error as e:
@@ -277,7 +283,7 @@ def check(tree):
     for name in names:
         problems += [f"{tree.rel(name)} {what}"
                      for what in check_text(tree, name)]
-    if problems:
+    if problems or not tree.src.is_dir():
         return problems
 
     with tempfile.TemporaryDirectory(prefix="series-") as tmp:
@@ -299,10 +305,10 @@ def check(tree):
     return problems
 
 
-def cmd_check(trees):
+def cmd_check(trees, named):
     bad = 0
     for tree in trees:
-        if not tree.src.is_dir():
+        if not tree.src.is_dir() and (named or not tree.optional):
             raise Error(f"{tree.src.relative_to(TOP)} does not exist; "
                         f"make series-check unpacks it")
         problems = check(tree)
@@ -311,7 +317,10 @@ def cmd_check(trees):
         bad += len(problems)
         if not problems:
             print(f"  CHECK    {tree.patches.relative_to(TOP)}: "
-                  f"{len(tree.read_series())} patches")
+                  f"{len(tree.read_series())} patches" +
+                  ("" if tree.src.is_dir() else
+                   f"; their form alone, {tree.src.relative_to(TOP)} does "
+                   "not exist"))
     return 1 if bad else 0
 
 
@@ -448,7 +457,8 @@ def main(argv):
             if name not in TREES:
                 raise Error(f"'{name}': {' or '.join(TREES)} is accepted")
         if argv[0] == "check":
-            return cmd_check([TREES[n] for n in argv[1:] or TREES])
+            return cmd_check([TREES[n] for n in argv[1:] or TREES],
+                             bool(argv[1:]))
         if len(argv) != 2:
             raise Error(f"{argv[0]}: one of {', '.join(TREES)} is needed")
         return commands[argv[0]](TREES[argv[1]])

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Make the patched source trees: tree.py extract|apply qemu|linux [DIR]
+"""Make the patched source trees: tree.py extract|apply TREE [DIR]
 
+TREE is qemu, linux (6.12) or linux-7.2.
 extract unpacks what scripts/fetch brought (or copies DIR) to build/src.
 apply lays our files over it and applies the series.  Only files whose
 content changes are written, so that a rebuild compiles only what it must;
@@ -174,7 +175,7 @@ def apply(tree):
             shutil.copyfile(TOP / path, work / path)
             shutil.copymode(TOP / path, work / path)
         now, changes = write(tree, paths, work, before)
-    (tree.state / "written").write_text("\n".join(now) + "\n")
+    (tree.state / "written").write_text("".join(p + "\n" for p in now))
     manifest.write_text(json.dumps(now, indent=0))
     stamp.write_text(mark)
     print(f"  PATCH    {tree.src.relative_to(TOP)}: {len(names)} patches, "

@@ -5,6 +5,7 @@
 import contextlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -190,6 +191,32 @@ class Check(Base):
         self.series("0201-hook.patch")
         self.one("0201-hook.patch", NAME)
 
+    def test_without_its_tree_the_form_alone(self):
+        # Would not apply, but who could know?
+        text = good().replace(" line 17\n", " line seventeen\n")
+        self.patch(NAME, text)
+        shutil.rmtree(self.tree.src)
+        self.assertEqual(series.check(self.tree), [])
+        self.patch(NAME, text.replace("Upstream:", "Downstream:"))
+        self.one(NAME, "no Upstream")
+
+    def test_only_an_optional_tree_may_be_missing(self):
+        self.assertIn("their form alone", self.missing(True, False))
+        for optional, named in ((True, True), (False, False)):
+            with self.subTest(optional=optional, named=named), \
+                    self.assertRaisesRegex(series.Error, "does not exist"):
+                self.missing(optional, named)
+
+    def missing(self, optional, named):
+        shutil.rmtree(self.tree.src, ignore_errors=True)
+        self.tree.optional = optional
+        return self.quiet(series.cmd_check, [self.tree], named)
+
+    def test_no_patch_yet(self):
+        (self.tree.patches / NAME).unlink()
+        self.series()
+        self.assertEqual(series.check(self.tree), [])
+
     def test_a_file_of_ours_on_top_of_upstreams(self):
         self.put("hw/core.c", "int ours;\n")
         self.one("hw/core.c", "edit it with a patch")
@@ -310,6 +337,23 @@ class EditRefresh(Base):
 
     def test_a_second_edit_does_not_overwrite_the_first(self):
         self.assertIn("exists", self.refused(series.cmd_edit, self.tree))
+
+
+class FirstPatch(Base):
+    def test_a_series_begins_empty(self):
+        (self.tree.patches / NAME).unlink()
+        self.series()
+        self.quiet(trees.apply, self.tree)
+        self.quiet(series.cmd_edit, self.tree)
+        self.quiet(series.cmd_refresh, self.tree)
+        self.assertEqual((self.tree.patches / "series").read_text(),
+                         "# Ours\n")
+        (self.tree.edit / "README").write_text("ours\n")
+        series.git(self.tree.edit, "commit", "-q", "-a", "-m",
+                   "README: say whose\n\nReason.")
+        self.quiet(series.cmd_refresh, self.tree)
+        self.assertEqual(self.tree.read_series(),
+                         ["0101-README-say-whose.patch"])
 
 
 class Numbers(unittest.TestCase):
