@@ -6,6 +6,7 @@ B := build
 # Taken from the command line only: shells set a HOST of their own.
 SCENARIO := secure-boot
 HOST := amd
+KERNEL := 6.12
 
 # The tools that configure checked are Debian's, whatever else PATH offers.
 export PATH := /usr/sbin:/usr/bin:/sbin:/bin:$(PATH)
@@ -23,7 +24,7 @@ ifneq ($(if $(MAKECMDGOALS),$(filter-out $(light),$(MAKECMDGOALS)),all),)
 # A typing error must not cost half an hour first.
 quote = '$(subst ','\'',$1)'
 wrong := $(shell scripts/check-variables $(call quote,$(SCENARIO)) \
-	$(call quote,$(HOST)) 2>&1)
+	$(call quote,$(HOST)) $(call quote,$(KERNEL)) 2>&1)
 $(if $(wrong),$(error $(wrong)))
 include $(B)/config.mk
 endif
@@ -41,14 +42,19 @@ $(B)/stamps/fetch: $(B)/config.mk scripts/inputs scripts/fetch
 	@$(fetch) $(packages) $(if $(QEMU_SRC),,qemu) $(if $(LINUX_SRC),,linux)
 	@touch $@
 
+# sid moves: only what needs 7.2 may fail for it.
+$(B)/stamps/fetch-7.2: $(B)/config.mk scripts/inputs scripts/fetch
+	@$(if $(LINUX_7_2_SRC),,$(fetch) linux-7.2)
+	@touch $@
+
 extract-qemu: $(B)/stamps/fetch
 	@python3 scripts/tree.py extract qemu $(QEMU_SRC)
 extract-linux: $(B)/stamps/fetch
 	@python3 scripts/tree.py extract linux $(LINUX_SRC)
-tree-qemu: extract-qemu
-	@python3 scripts/tree.py apply qemu
-tree-linux: extract-linux
-	@python3 scripts/tree.py apply linux
+extract-linux-7.2: $(B)/stamps/fetch-7.2
+	@python3 scripts/tree.py extract linux-7.2 $(LINUX_7_2_SRC)
+tree-qemu tree-linux tree-linux-7.2: tree-%: extract-%
+	@python3 scripts/tree.py apply $*
 
 # ---- builds -----------------------------------------------------------
 
@@ -58,45 +64,55 @@ qemu_tests := $(patsubst %.c,%,$(wildcard tests/qtest/*.c tests/unit/*.c))
 qemu: tree-qemu
 	@scripts/build-qemu qemu-system-x86_64 $(qemu_tests)
 linux: tree-linux
-	@scripts/build-linux
-	@scripts/build-selftests
+	@scripts/build-linux 6.12
+	@scripts/build-selftests 6.12
+linux-7.2: tree-linux-7.2
+	@scripts/build-linux 7.2
+	@scripts/build-selftests 7.2
 firmware: tree-qemu
 	@scripts/firmware
 
 lab: qemu firmware linux
-	@scripts/initramfs
+	@scripts/initramfs 6.12
 	@touch $(B)/stamps/built
+# What a boot of KERNEL needs.
+lab-6.12: lab
+lab-7.2: qemu firmware linux-7.2
+	@scripts/initramfs 7.2
 
 # ---- what a user wants ------------------------------------------------
 
-boot: lab
-	@tests/lab/run boot --scenario $(SCENARIO) --host $(HOST)
+run = tests/lab/run boot --scenario $(SCENARIO) --host $(HOST) --kernel $(KERNEL)
+
+boot: lab-$(KERNEL)
+	@$(run)
 
 check: lab
 	@scripts/check quick
-check-full: lab
+check-full: lab lab-7.2
 	@scripts/check full
 check-qemu: qemu
 	@scripts/check qemu
-bench: lab
-	@tests/lab/run boot --scenario $(SCENARIO) --host $(HOST) \
-		--runs drop,default,keep --output $(B)/report/bench.json
+bench: lab-$(KERNEL)
+	@$(run) --runs drop,default,keep --output $(B)/report/bench.json
 
 # ---- the series -------------------------------------------------------
 
+# Without the source of 7.2 its patches are checked for their form.
 series-check: extract-qemu extract-linux
+	-@$(MAKE) extract-linux-7.2
 	@python3 scripts/series.py check
-edit-qemu edit-linux: edit-%: extract-%
+edit-qemu edit-linux edit-linux-7.2: edit-%: extract-%
 	@python3 scripts/series.py edit $*
-refresh-qemu refresh-linux: refresh-%: extract-%
+refresh-qemu refresh-linux refresh-linux-7.2: refresh-%: extract-%
 	@python3 scripts/series.py refresh $*
 
 # ---- the rest ---------------------------------------------------------
 
 # What was built goes, what was downloaded and unpacked stays.
 clean:
-	@rm -rf $(B)/qemu $(B)/linux-6.12 $(B)/lab $(B)/report $(B)/firmware \
-		$(B)/optionrom $(B)/logs $(B)/meson
+	@rm -rf $(B)/qemu $(B)/linux-* $(B)/selftests* $(B)/lab $(B)/report \
+		$(B)/firmware $(B)/optionrom $(B)/logs $(B)/meson
 # An edit tree holds a person's work.
 distclean:
 	@for d in $(B)/edit/*; do [ ! -e "$$d" ] || { echo "distclean: error:" \
@@ -109,20 +125,23 @@ help:
 ## make boot           build all, boot a guest twice, write build/report/
 ##      SCENARIO=NAME  one of tests/lab/scenarios/ (secure-boot)
 ##      HOST=amd|intel the emulated host's processor (amd)
+##      KERNEL=6.12|7.2 the host's kernel (6.12)
 ## make check          every quick test; the last line counts them
 ## make check-full     the slow ones, too
 ## make bench          all policies of a scenario, report in build/report/bench.*
 ## make qemu, linux, firmware, lab    build only that
+## make linux-7.2                     likewise, from sid's source
 ## make check-qemu     QEMU's own tests of our files
 ## make series-check   are the patch series in order?
-## make edit-qemu, edit-linux         a git tree in build/edit/, one commit
-##                                    a patch
-## make refresh-qemu, refresh-linux   write its commits back to patches/
+## make edit-qemu, edit-linux, edit-linux-7.2    a git tree in build/edit/,
+##                                    one commit a patch
+## make refresh-qemu, refresh-linux, refresh-linux-7.2   write its commits
+##                                    back to patches/
 ## make clean          remove what was built
 ## make distclean      remove build/
 ##
 ## ./configure --help lists the options of a build.
 
 .PHONY: all help boot check check-full check-qemu bench qemu linux firmware \
-	lab clean distclean series-check extract-qemu extract-linux tree-qemu \
-	tree-linux edit-qemu edit-linux refresh-qemu refresh-linux
+	lab lab-6.12 lab-7.2 linux-7.2 clean distclean series-check \
+	$(foreach t,qemu linux linux-7.2,extract-$t tree-$t edit-$t refresh-$t)

@@ -34,3 +34,9 @@ need_space()
     [ "$have" -ge "$2" ] ||
         die "not enough disk space for $1: $2 MiB needed, $have MiB available"
 }
+
+# suffix LINE: what stands behind the name of a product for that kernel line.
+suffix()
+{
+    [ "$1" = 6.12 ] || echo "-$1"
+}

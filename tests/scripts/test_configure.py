@@ -49,6 +49,7 @@ class Configure(Checkout):
                 ([f"--qemu-src={spaced}"], ["white space"]),
                 ([f"--linux-src={qemu}"], [str(qemu), "6.12.x"]),
                 ([f"--linux-src={linux}"], ["6.1.99", "6.12.x"]),
+                ([f"--linux-7.2-src={linux}"], ["6.1.99", "7.2.x"]),
                 (["--security-mirror=garbage"], ["garbage", "URI"])):
             with self.subTest(args):
                 self.refused(self.configure(*args), *words)
@@ -60,11 +61,16 @@ class Configure(Checkout):
         linux = self.tree("linux612", {
             "Kconfig": "", "Makefile":
             "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 3\n"})
-        r = self.configure(f"--qemu-src={qemu}", f"--linux-src={linux}")
+        newer = self.tree("linux72", {
+            "Kconfig": "", "Makefile":
+            "VERSION = 7\nPATCHLEVEL = 2\nSUBLEVEL = 13\n"})
+        r = self.configure(f"--qemu-src={qemu}", f"--linux-src={linux}",
+                           f"--linux-7.2-src={newer}")
         self.assertEqual((r.returncode, r.stderr), (0, ""))
         text = (self.top / "build/config.mk").read_text()
         self.assertIn(f"QEMU_SRC := {qemu}\n", text)
         self.assertIn(f"LINUX_SRC := {linux}\n", text)
+        self.assertIn(f"LINUX_7_2_SRC := {newer}\n", text)
 
     def test_not_root_gets_one_command(self):
         self.tool("dpkg-query", TWO_MISSING)
@@ -130,6 +136,7 @@ class Variables(Checkout):
     def test_garbage_is_refused_before_anything_is_built(self):
         for word, said in (("HOST=arm", ["HOST='arm'", "amd, intel"]),
                            ("HOST=", ["HOST=''", "amd, intel"]),
+                           ("KERNEL=6.1", ["KERNEL='6.1'", "6.12, 7.2"]),
                            ("SCENARIO=nonsense", ["'nonsense'",
                                                   "pc-seabios"]),
                            ("SCENARIO=../etc/passwd", ["../etc/passwd"]),

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""kconfig-check: a symbol that Kconfig dropped is named."""
+"""kconfig-check: a symbol that Kconfig dropped is named.  kconfig-merge."""
 
 import subprocess
 import tempfile
@@ -50,6 +50,20 @@ class KconfigCheck(unittest.TestCase):
                 r = self.check(text)
                 self.assertEqual(r.returncode, 1)
                 self.assertIn(said, r.stderr)
+
+
+class KconfigMerge(unittest.TestCase):
+    def test_the_last_line_of_a_symbol_wins(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in (
+                    ("a", "# why\nCONFIG_KVM=y\nCONFIG_HZ=100\nCONFIG_X=n\n"),
+                    ("b", "# CONFIG_HZ is not set\nCONFIG_X=y\n")):
+                (Path(folder) / name).write_text(text)
+            r = subprocess.run([SCRIPT.with_name("kconfig-merge"), "a", "b"],
+                               cwd=folder, capture_output=True, text=True)
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+        self.assertEqual(r.stdout, "# why\nCONFIG_KVM=y\n"
+                         "# CONFIG_HZ is not set\nCONFIG_X=y\n")
 
 
 if __name__ == "__main__":
