@@ -84,7 +84,6 @@ bool trace_has_roles(void);
 int trace_read(struct snapshot *snap);
 int trace_counters(void);
 const char *trace_counter_name(int i);
-bool trace_counter_present(int i);
 uint64_t trace_counter(const struct snapshot *snap, const char *name);
 
 /* qmp.c: the nested QEMU's monitor */

@@ -303,8 +303,13 @@ void nested_run(const struct plan *plan)
 	static struct nested n;
 
 	n.plan = plan;
-	if (open_pipes(&n) || trace_setup() || trace_read(&n.start)) {
-		report_test("setup", "fail", "infrastructure: pipes or tracing");
+	if (open_pipes(&n)) {
+		report_test("setup", "fail", "infrastructure: pipes");
+		return;
+	}
+	if (trace_setup() || trace_read(&n.start)) {
+		report_test("setup", "fail",
+			    "infrastructure: tracing, see the console");
 		return;
 	}
 	n.last = n.start;

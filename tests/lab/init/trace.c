@@ -24,7 +24,10 @@ typedef void hist_fn(struct snapshot *snap, const char *line, uint64_t hits,
 
 static hist_fn add_hits, add_unloads;
 
-/* Functions that count together make one counter; absent ones are left out. */
+/*
+ * Functions that count together make one counter; a kernel may lack some of
+ * them, under whose names other versions or the other vendor count, not all.
+ */
 static const struct probe {
 	const char *counter;
 	const char *symbol;
@@ -41,6 +44,7 @@ static const struct probe {
 	  "roots==" KVM_MMU_ROOTS_ALL, "mmu", add_unloads },
 	{ "root_loads", "kvm_mmu_load" },
 	{ "root_invalidations", "kvm_tdp_mmu_invalidate_all_roots" },
+	{ "root_invalidations", "kvm_tdp_mmu_invalidate_roots" },	/* 7.2 */
 	{ "tdp_maps", "kvm_tdp_mmu_map" },
 	{ "tlb_flushes", "svm_flush_tlb_asid" },
 	{ "tlb_flushes", "vmx_flush_tlb_current" },
@@ -73,14 +77,6 @@ int trace_counters(void)
 const char *trace_counter_name(int i)
 {
 	return names[i];
-}
-
-bool trace_counter_present(int i)
-{
-	for (size_t p = 0; p < ARRAY_SIZE(probes); p++)
-		if (present[p] && !strcmp(probes[p].counter, names[i]))
-			return true;
-	return false;
 }
 
 uint64_t trace_counter(const struct snapshot *snap, const char *name)
@@ -123,7 +119,28 @@ static int set_role_hist(const char *event, const char *keys)
 	return append_file(path, text);
 }
 
-/* 0, or what failed first; a symbol this kernel lacks is no failure. */
+static bool counted(const char *name)
+{
+	for (size_t p = 0; p < ARRAY_SIZE(probes); p++)
+		if (present[p] && !strcmp(probes[p].counter, name))
+			return true;
+	return false;
+}
+
+/* A counter that nothing counts would be missing from the report unseen. */
+static int check_counters(void)
+{
+	for (int i = 0; i < nnames; i++) {
+		if (counted(names[i]))
+			continue;
+		say("trace: this kernel has no function that counts %s",
+		    names[i]);
+		return -ENOENT;
+	}
+	return 0;
+}
+
+/* 0, or what failed first. */
 int trace_setup(void)
 {
 	int err;
@@ -136,9 +153,10 @@ int trace_setup(void)
 			return err;
 		present[p] = !err;
 	}
+	err = check_counters();
 	roles = !access(TRACING "events/" LOADS, F_OK);
-	if (!roles)
-		return 0;
+	if (err || !roles)
+		return err;
 	err = set_role_hist(LOADS, "role,pages,reused");
 	return err ? err : set_role_hist(TEARDOWNS, "role,pages");
 }

@@ -73,13 +73,10 @@ void verdict_phase(const char *phase, const struct snapshot *from,
 		   const struct stats *sto)
 {
 	report("phase name=%s", phase);
-	for (int i = 0; i < trace_counters(); i++) {
-		if (!trace_counter_present(i))
-			continue;
+	for (int i = 0; i < trace_counters(); i++)
 		report("counter phase=%s name=%s value=%llu", phase,
 		       trace_counter_name(i),
 		       (unsigned long long)(to->counter[i] - from->counter[i]));
-	}
 	report("counter phase=%s name=guest_ns value=%llu", phase,
 	       (unsigned long long)(to->ns - from->ns));
 	phase_roles(phase, from, to);
