@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 
+from . import kernels
 from . import scenario as scenarios
 from . import verdict
 from .cpio import Archive
@@ -20,9 +21,10 @@ class Boot:
 
     def __init__(self, options, scenario, run, host):
         self.scenario, self.run, self.host = scenario, run, host
+        self.label = kernels.label(options.kernel) + run
         self.dir = os.path.abspath(os.path.join(
-            options.work, f"{scenario.name}-{host.vendor}-{run}"))
-        self.kernel = os.path.abspath(options.kernel)
+            options.work, f"{scenario.name}-{host.vendor}-{self.label}"))
+        self.kernel = os.path.abspath(options.bzimage)
         self.base = os.path.abspath(options.initramfs)
         self.memory = scenario.host_memory + scenarios.more_memory(scenario)
         self.initramfs = os.path.join(self.dir, "initramfs")

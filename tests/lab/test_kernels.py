@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""--kernel: which file, which initramfs, which folder for the logs."""
+
+import os
+import sys
+import tempfile
+import unittest
+
+LAB = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, LAB)
+
+from labcore import kernels                 # noqa: E402
+from labcore.errors import LabError         # noqa: E402
+
+
+class Kernels(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.build = folder.name
+
+    def make(self, *path):
+        path = os.path.join(self.build, *path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb"):
+            return path
+
+    def test_a_name_is_the_builds(self):
+        for name in kernels.NAMES:
+            path = self.make(f"linux-{name}", "arch/x86/boot/bzImage")
+            self.assertEqual(kernels.bzimage(self.build, name), path)
+
+    def test_a_file_is_itself(self):
+        path = self.make("7.2-of-mine")
+        self.assertEqual(kernels.bzimage(self.build, path), path)
+        self.assertEqual(kernels.label(path), "")
+
+    def test_not_built(self):
+        with self.assertRaisesRegex(LabError, "--kernel 7.2: .*make lab-7.2"):
+            kernels.bzimage(self.build, "7.2")
+
+    def test_no_such_thing(self):
+        with self.assertRaisesRegex(LabError, "--kernel 6.1: .*6.12, 7.2"):
+            kernels.bzimage(self.build, "6.1")
+
+    def test_each_line_has_its_initramfs(self):
+        for name, file in (("6.12", "initramfs.cpio"),
+                           ("7.2", "initramfs-7.2.cpio"),
+                           ("/boot/7.2", "initramfs.cpio")):
+            self.assertEqual(os.path.basename(
+                kernels.initramfs(self.build, name)), file)
+
+    def test_labels(self):
+        self.assertEqual([kernels.label(name) for name in ("6.12", "7.2")],
+                         ["", "7.2-"])
+
+
+if __name__ == "__main__":
+    unittest.main()
