@@ -18,7 +18,7 @@
 
 #define MAX_ARGS     128
 #define MAX_PHASES   8
-#define MAX_COUNTERS 16
+#define MAX_COUNTERS 24
 #define MAX_ROLES    32
 #define MAX_STATS    160
 #define MAX_MMUS     512	/* two of each vCPU */
@@ -51,6 +51,7 @@ struct plan {
 	bool huge_pages;
 	bool expect_capability;
 	bool compare_stats;
+	bool count_sptes;
 	char *argv[MAX_ARGS + 1];
 	int argc;
 	struct phase phases[MAX_PHASES];
@@ -79,7 +80,7 @@ struct snapshot {
 	int nmmus;
 };
 
-int trace_setup(void);
+int trace_setup(bool count_sptes);
 bool trace_has_roles(void);
 int trace_read(struct snapshot *snap);
 int trace_counters(void);

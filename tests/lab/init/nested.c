@@ -307,7 +307,7 @@ void nested_run(const struct plan *plan)
 		report_test("setup", "fail", "infrastructure: pipes");
 		return;
 	}
-	if (trace_setup() || trace_read(&n.start)) {
+	if (trace_setup(n.plan->count_sptes) || trace_read(&n.start)) {
 		report_test("setup", "fail",
 			    "infrastructure: tracing, see the console");
 		return;

@@ -31,6 +31,8 @@ static int plan_word(struct plan *plan, const char *key, char *value)
 		plan->expect_capability = !strcmp(value, "on");
 	else if (!strcmp(key, "compare-stats"))
 		plan->compare_stats = !strcmp(value, "on");
+	else if (!strcmp(key, "count-sptes"))
+		plan->count_sptes = !strcmp(value, "on");
 	else if (!strcmp(key, "phase"))
 		return plan_phase(plan, value);
 	else if (!strcmp(key, "env"))

@@ -19,6 +19,18 @@
 #define KVM_MR_DELETE "1"
 #define KVM_MMU_ROOTS_ALL "15"	/* the current root and three earlier ones */
 
+/* A control register's @bit in the arguments (vcpu, old, new) of a function. */
+#define CR_ARGS "old=%si:u64 new=%dx:u64"
+#define TOGGLES(bit) \
+	"(old & " bit " && !(new & " bit ")) || (!(old & " bit ") && new & " bit ")"
+#define CR0_PG "0x80000000"
+#define CR4_PAE "0x20"
+#define CR4_PGE "0x80"
+
+/* The entries of its histogram are the distinct SPTEs that were installed. */
+#define SPTES "kvmmmu/kvm_mmu_set_spte"
+#define MAX_SPTES "131072"	/* the kernel's limit */
+
 typedef void hist_fn(struct snapshot *snap, const char *line, uint64_t hits,
 		     int counter);
 
@@ -53,12 +65,20 @@ static const struct probe {
 	{ "slot_deletes", "kvm_set_memslot", "change=%cx:u32",
 	  "change==" KVM_MR_DELETE, "change", add_hits },
 	{ "smm_transitions", "kvm_smm_changed" },
+	/* What flushes the guest's TLB besides SMM and root loads. */
+	{ "cr0_pg_toggles", "kvm_post_set_cr0", CR_ARGS, TOGGLES(CR0_PG), "new",
+	  add_hits },
+	{ "cr4_pae_toggles", "kvm_post_set_cr4", CR_ARGS, TOGGLES(CR4_PAE), "new",
+	  add_hits },
+	{ "cr4_pge_toggles", "kvm_post_set_cr4", CR_ARGS, TOGGLES(CR4_PGE), "new",
+	  add_hits },
+	{ "remote_tlb_flushes", "kvm_flush_remote_tlbs" },
 };
 
 static bool present[ARRAY_SIZE(probes)];
 static const char *names[MAX_COUNTERS];
 static int nnames;
-static bool roles;
+static bool roles, sptes;
 
 static int name_index(const char *name)
 {
@@ -98,8 +118,8 @@ static int set_probe(size_t p)
 	snprintf(text, sizeof(text), "p:lab/c%zu %s %s\n", p, probe->symbol,
 		 probe->fetch ? probe->fetch : "");
 	err = append_file(TRACING "kprobe_events", text);
-	if (err)
-		return err;
+	if (err)	/* an unknown symbol is EINVAL to some kernels */
+		return err == -EINVAL ? -ENOENT : err;
 	if (probe->fetch) {
 		snprintf(path, sizeof(path), TRACING "events/lab/c%zu/trigger", p);
 		snprintf(text, sizeof(text), "hist:keys=%s if %s", probe->keys,
@@ -110,12 +130,12 @@ static int set_probe(size_t p)
 	return write_file(path, "1");
 }
 
-static int set_role_hist(const char *event, const char *keys)
+static int set_hist(const char *event, const char *keys, const char *size)
 {
 	char path[160], text[160];
 
 	snprintf(path, sizeof(path), TRACING "events/%s/trigger", event);
-	snprintf(text, sizeof(text), "hist:keys=%s:size=16384", keys);
+	snprintf(text, sizeof(text), "hist:keys=%s:size=%s", keys, size);
 	return append_file(path, text);
 }
 
@@ -141,7 +161,7 @@ static int check_counters(void)
 }
 
 /* 0, or what failed first. */
-int trace_setup(void)
+int trace_setup(bool count_sptes)
 {
 	int err;
 
@@ -154,11 +174,16 @@ int trace_setup(void)
 		present[p] = !err;
 	}
 	err = check_counters();
+	sptes = count_sptes;
+	if (sptes && !err) {
+		name_index("tdp_sptes");
+		err = set_hist(SPTES, "sptep", MAX_SPTES);
+	}
 	roles = !access(TRACING "events/" LOADS, F_OK);
 	if (err || !roles)
 		return err;
-	err = set_role_hist(LOADS, "role,pages,reused");
-	return err ? err : set_role_hist(TEARDOWNS, "role,pages");
+	err = set_hist(LOADS, "role,pages,reused", "16384");
+	return err ? err : set_hist(TEARDOWNS, "role,pages", "16384");
 }
 
 /* "key: value" within one line of a hist file; false if it isn't there. */
@@ -207,6 +232,14 @@ static void add_hits(struct snapshot *snap, const char *line, uint64_t hits,
 {
 	(void)line;
 	snap->counter[counter] += hits;
+}
+
+static void add_entry(struct snapshot *snap, const char *line, uint64_t hits,
+		      int counter)
+{
+	(void)line;
+	(void)hits;
+	snap->counter[counter]++;
 }
 
 static uint64_t min_hits(const struct mmu_hits *a, const struct mmu_hits *b)
@@ -310,6 +343,8 @@ int trace_read(struct snapshot *snap)
 		err = hist_each(event, probes[p].count, snap,
 				name_index(probes[p].counter));
 	}
+	if (sptes && !err)
+		err = hist_each(SPTES, add_entry, snap, name_index("tdp_sptes"));
 	if (roles && !err)
 		err = hist_each(LOADS, add_role, snap, 0);
 	if (roles && !err)

@@ -18,6 +18,8 @@
     accel = kvm,...                     {accel} above
     compare-stats = on | off            hold the feature's own statistics
                                         against what tracing counted
+    count-sptes = on | off              count the distinct SPTEs that are
+                                        installed (at most 131072)
     append = WORD...                    for the host kernel's command line
     environment = NAME=VALUE...         besides that of [args]
     expected-skips = PATTERN...         tests that may skip, as a shell's
@@ -38,7 +40,7 @@ KEYS = {
     "scenario": {"description", "kind", "host-memory", "huge-pages", "size",
                  "rounds", "runs", "hosts"},
     "args": {"command", "environment"},
-    "run": {"accel", "compare-stats", "append", "environment",
+    "run": {"accel", "compare-stats", "count-sptes", "append", "environment",
             "expected-skips"},
 }
 
@@ -120,6 +122,7 @@ def _build(path, name, parser):
     for section in parser.sections():
         if section.startswith("run."):
             choice(section, "compare-stats", ("on", "off"), "off")
+            choice(section, "count-sptes", ("on", "off"), "off")
             runs[section[4:]] = dict(parser[section])
     chosen = text("scenario", "runs").split()
     for run in chosen:
@@ -165,7 +168,8 @@ def plan(scenario, run, scale=1):
     lines = [f"scenario {scenario.name}", f"run {run}",
              f"kind {scenario.kind}",
              f"huge-pages {'on' if scenario.huge_pages else 'off'}",
-             f"compare-stats {options.get('compare-stats', 'off')}"]
+             f"compare-stats {options.get('compare-stats', 'off')}",
+             f"count-sptes {options.get('count-sptes', 'off')}"]
     lines += [f"phase {name} {seconds * scale}"
               for name, seconds in phases(scenario).items()]
     words = {"{accel}": options.get("accel", "kvm"),
