@@ -69,6 +69,10 @@ linux: tree-linux
 linux-7.2: tree-linux-7.2
 	@scripts/build-linux 7.2
 	@scripts/build-selftests 7.2
+linux-debug: tree-linux
+	@scripts/build-linux 6.12 debug
+linux-7.2-debug: tree-linux-7.2
+	@scripts/build-linux 7.2 debug
 firmware: tree-qemu
 	@scripts/firmware
 
@@ -79,6 +83,8 @@ lab: qemu firmware linux
 lab-6.12: lab
 lab-7.2: qemu firmware linux-7.2
 	@scripts/initramfs 7.2
+lab-6.12-debug: lab linux-debug
+lab-7.2-debug: lab-7.2 linux-7.2-debug
 
 # ---- what a user wants ------------------------------------------------
 
@@ -89,7 +95,7 @@ boot: lab-$(KERNEL)
 
 check: lab
 	@scripts/check quick
-check-full: lab lab-7.2
+check-full: lab lab-7.2-debug lab-6.12-debug
 	@scripts/check full
 check-qemu: qemu
 	@scripts/check qemu
@@ -100,7 +106,7 @@ bench: lab-$(KERNEL)
 
 # Without the source of 7.2 its patches are checked for their form.
 series-check: extract-qemu extract-linux
-	-@$(MAKE) extract-linux-7.2
+	@$(MAKE) extract-linux-7.2 || :
 	@python3 scripts/series.py check
 edit-qemu edit-linux edit-linux-7.2: edit-%: extract-%
 	@python3 scripts/series.py edit $*
@@ -125,12 +131,14 @@ help:
 ## make boot           build all, boot a guest twice, write build/report/
 ##      SCENARIO=NAME  one of tests/lab/scenarios/ (secure-boot)
 ##      HOST=amd|intel the emulated host's processor (amd)
-##      KERNEL=6.12|7.2 the host's kernel (6.12)
+##      KERNEL=NAME    the host's kernel: 6.12 (the default), 7.2, and either
+##                     with -debug: lockdep, KASAN, kmemleak and more
 ## make check          every quick test; the last line counts them
 ## make check-full     the slow ones, too
 ## make bench          all policies of a scenario, report in build/report/bench.*
 ## make qemu, linux, firmware, lab    build only that
 ## make linux-7.2                     likewise, from sid's source
+## make linux-debug, linux-7.2-debug  the host kernels with debugging
 ## make check-qemu     QEMU's own tests of our files
 ## make series-check   are the patch series in order?
 ## make edit-qemu, edit-linux, edit-linux-7.2    a git tree in build/edit/,
@@ -143,5 +151,6 @@ help:
 ## ./configure --help lists the options of a build.
 
 .PHONY: all help boot check check-full check-qemu bench qemu linux firmware \
-	lab lab-6.12 lab-7.2 linux-7.2 clean distclean series-check \
+	lab lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
+	linux-debug linux-7.2-debug clean distclean series-check \
 	$(foreach t,qemu linux linux-7.2,extract-$t tree-$t edit-$t refresh-$t)

@@ -47,13 +47,20 @@ class Kernels(unittest.TestCase):
     def test_each_line_has_its_initramfs(self):
         for name, file in (("6.12", "initramfs.cpio"),
                            ("7.2", "initramfs-7.2.cpio"),
+                           ("6.12-debug", "initramfs.cpio"),
+                           ("7.2-debug", "initramfs-7.2.cpio"),
                            ("/boot/7.2", "initramfs.cpio")):
             self.assertEqual(os.path.basename(
                 kernels.initramfs(self.build, name)), file)
 
     def test_labels(self):
-        self.assertEqual([kernels.label(name) for name in ("6.12", "7.2")],
-                         ["", "7.2-"])
+        self.assertEqual([kernels.label(name) for name in kernels.NAMES],
+                         ["", "7.2-", "6.12-debug-", "7.2-debug-"])
+
+    def test_debug(self):
+        for name, debug in (("6.12", False), ("7.2-debug", True),
+                            ("/boot/my-debug", False)):
+            self.assertEqual(kernels.debug(name), debug)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ def log(name):
 
 
 def judge(name, console="good.console", stopped="exited", planned=("boot",),
-          expected_skips=()):
+          expected_skips=(), debug=False):
     return verdict.judge(log(name + ".verdict") if name else "",
                          log(console) if console else "", stopped, planned,
-                         expected_skips)
+                         expected_skips, debug=debug)
 
 
 class Good(unittest.TestCase):
@@ -45,12 +45,75 @@ class Good(unittest.TestCase):
         self.assertEqual(verdict.judge(text, "").status, "pass")
 
 
-class Bad(unittest.TestCase):
+class Judged(unittest.TestCase):
     def check(self, result, status, *words):
         self.assertEqual(result.status, status, result.reason)
         for word in words:
             self.assertIn(word, result.reason)
 
+
+class Debug(Judged):
+    """A host with a debug kernel: each of its reports is a failure."""
+
+    def test_nothing_found(self):
+        result = judge("debug", "debug.console", debug=True)
+        self.assertEqual((result.status, result.reason), ("pass", ""))
+
+    def test_lockdep(self):
+        self.check(judge("debug", "lockdep.console", debug=True),
+                   "host-warning", "circular locking")
+        self.check(judge("lockdep-off", "debug.console", debug=True),
+                   "test-failure", "turned itself off")
+
+    def test_kasan(self):
+        self.check(judge("kasan", "kasan.console", debug=True), "host-crash",
+                   "KASAN: slab-use-after-free in tdp_mmu_zap_root", "panic")
+        # Without panic_on_warn the run would go on.
+        console = log("kasan.console").rpartition("[")[0]
+        self.check(verdict.judge(log("debug.verdict"), console, debug=True),
+                   "host-warning", "KASAN: slab-use-after-free")
+
+    def test_kfence(self):
+        self.check(judge("debug", "kfence.console", debug=True),
+                   "host-warning", "KFENCE: use-after-free")
+
+    def test_kmemleak(self):
+        self.check(judge("kmemleak", "kmemleak.console", debug=True),
+                   "test-failure", "kmemleak: unreferenced object")
+        self.check(judge("debug", "kmemleak.console", debug=True),
+                   "host-warning", "1 new suspected memory leaks")
+
+    def test_other_reports(self):
+        for line in ("BUG: MAX_LOCKDEP_CHAINS too low!",
+                     "BUG: sleeping function called from invalid context",
+                     "WARNING: suspicious RCU usage",
+                     "INFO: trying to register non-static key.",
+                     "kmemleak: Memory pool empty, consider increasing it",
+                     "kmemleak: Kernel memory leak detector disabled",
+                     "ODEBUG: free active (active state 0) object: 0xff",
+                     "list_del corruption. prev->next should be 0xff"):
+            with self.subTest(line):
+                console = log("debug.console") + f"[   50.0] {line}\n"
+                self.check(verdict.judge(log("debug.verdict"), console,
+                                         debug=True),
+                           "host-warning", line)
+
+    def test_a_kernel_that_finds_nothing_since_it_can_not(self):
+        self.check(judge("debug", "good.console", debug=True),
+                   "infrastructure", "no debug kernel")
+        for name in ("lockdep", "kmemleak"):
+            lines = [line for line in log("debug.verdict").splitlines()
+                     if f"name={name} " not in line]
+            text = "".join(f"{i} {line.partition(' ')[2]}\n"
+                           for i, line in enumerate(lines))
+            text = text.replace("passed=5", "passed=4")
+            with self.subTest(name):
+                self.check(verdict.judge(text, log("debug.console"),
+                                         debug=True),
+                           "infrastructure", f"not asked for {name}")
+
+
+class Bad(Judged):
     def test_silence(self):
         self.check(judge(None, None), "boot-failure", "wrote nothing")
 

@@ -52,6 +52,7 @@ struct plan {
 	bool expect_capability;
 	bool compare_stats;
 	bool count_sptes;
+	bool debug;			/* ask the debug kernel at the end */
 	char *argv[MAX_ARGS + 1];
 	int argc;
 	struct phase phases[MAX_PHASES];
@@ -115,8 +116,9 @@ void verdict_phase(const char *phase, const struct snapshot *from,
 void verdict_compare(const struct plan *plan, const struct snapshot *from,
 		     const struct snapshot *to, const struct stats *stats);
 
-/* nested.c, program.c */
+/* nested.c, program.c, debug.c */
 void nested_run(const struct plan *plan);
 void program_run(const struct plan *plan);
+void debug_check(void);
 
 #endif

@@ -92,6 +92,8 @@ static void run(const struct plan *plan)
 		nested_run(plan);
 	else
 		program_run(plan);
+	if (plan->debug)
+		debug_check();
 }
 
 int main(void)

@@ -14,6 +14,10 @@ from .cpio import Archive
 from .errors import LabError
 
 GRACE = 30      # seconds between the verdict's `end` and the emulator's exit
+# A debug kernel executes several times the instructions, and KASAN's shadow,
+# its quarantine and kmemleak's objects take memory of the host.
+DEBUG_TIME = 6
+DEBUG_MEMORY = 768      # MiB
 
 
 class Boot:
@@ -26,15 +30,19 @@ class Boot:
             options.work, f"{scenario.name}-{host.vendor}-{self.label}"))
         self.kernel = os.path.abspath(options.bzimage)
         self.base = os.path.abspath(options.initramfs)
-        self.memory = scenario.host_memory + scenarios.more_memory(scenario)
+        self.debug = kernels.debug(options.kernel)
+        self.slowness = DEBUG_TIME if self.debug else 1
+        self.memory = scenario.host_memory + scenarios.more_memory(scenario) \
+            + (DEBUG_MEMORY if self.debug else 0)
         self.initramfs = os.path.join(self.dir, "initramfs")
         self.console = os.path.join(self.dir, "console.log")
         self.verdict = os.path.join(self.dir, "verdict.log")
         self.cmdline = " ".join([
-            *host.cmdline(), "panic=-1", f"lab.scenario={scenario.name}",
+            *host.cmdline(), "panic=-1",
+            *(["panic_on_warn=1"] if self.debug else []), f"lab.scenario={scenario.name}",
             f"lab.run={run}", *scenarios.words_of(scenario, run, "append"),
             *options.append])
-        self.limit = options.time_limit
+        self.limit = options.time_limit * self.slowness
         self.child = None
         self.started = self.seconds = self.cpu_seconds = 0.0
 
@@ -43,7 +51,8 @@ class Boot:
         shutil.rmtree(self.dir, ignore_errors=True)
         os.makedirs(self.dir)
         plan = scenarios.plan(self.scenario, self.run,
-                              getattr(self.host, "time_out_scale", 1))
+                              getattr(self.host, "time_out_scale", 1) *
+                              self.slowness, self.debug)
         archive = Archive()
         archive.file("lab/plan", plan.encode())
         shutil.copyfile(self.base, self.initramfs)
@@ -105,7 +114,7 @@ class Boot:
             scenarios.phases(self.scenario)
             if self.scenario.kind == "nested" else (),
             scenarios.words_of(self.scenario, self.run, "expected-skips"),
-            self.host.tsc_check)
+            self.host.tsc_check, self.debug)
         if result.status == "boot-failure" and self.child.returncode:
             said = read(os.path.join(self.dir, "emulator.log")).strip()
             result.reason += (f"; the emulator ended with status "
@@ -127,7 +136,7 @@ class Watch:
         self.sizes = None
         self.changed, self.changed_cpu = time.monotonic(), 0.0
         # Init ticks once in a virtual second: two are missing for sure.
-        self.patience = 2 * boot.host.time_scale + 30
+        self.patience = (2 * boot.host.time_scale + 30) * boot.slowness
 
     def look(self):
         """None to go on, or why the emulator has to be ended."""

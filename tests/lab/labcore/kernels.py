@@ -5,7 +5,9 @@ import os
 
 from .errors import LabError
 
-NAMES = ("6.12", "7.2")
+LINES = ("6.12", "7.2")
+DEBUG = "-debug"
+NAMES = (*LINES, *(line + DEBUG for line in LINES))
 
 
 def bzimage(build, value):
@@ -24,8 +26,14 @@ def bzimage(build, value):
 
 def initramfs(build, value):
     """The one with the selftests of that kernel's line."""
-    suffix = "-7.2" if value.startswith("7.2") and value in NAMES else ""
+    line = value.removesuffix(DEBUG) if value in NAMES else LINES[0]
+    suffix = "" if line == LINES[0] else f"-{line}"
     return os.path.join(build, f"lab/initramfs{suffix}.cpio")
+
+
+def debug(value):
+    """Is it one with lockdep, KASAN, KFENCE and kmemleak (debug.config)?"""
+    return value in NAMES and value.endswith(DEBUG)
 
 
 def label(value):

@@ -155,11 +155,12 @@ def _build(path, name, parser):
         phases=phases)
 
 
-def plan(scenario, run, scale=1):
+def plan(scenario, run, scale=1, debug=False):
     """The plan for tests/lab/init, see plan.c: `key value` lines.
 
     SCALE stretches the phases' time-outs for a host whose virtual time is
-    real time, where a busy machine makes each second hold less.
+    real time, where a busy machine makes each second hold less.  DEBUG asks
+    the debug kernel at the end of the run.
     """
     if run not in scenario.run_options:
         raise LabError(f"--runs {run}: scenario {scenario.name} has "
@@ -169,7 +170,8 @@ def plan(scenario, run, scale=1):
              f"kind {scenario.kind}",
              f"huge-pages {'on' if scenario.huge_pages else 'off'}",
              f"compare-stats {options.get('compare-stats', 'off')}",
-             f"count-sptes {options.get('count-sptes', 'off')}"]
+             f"count-sptes {options.get('count-sptes', 'off')}",
+             f"debug {'on' if debug else 'off'}"]
     lines += [f"phase {name} {seconds * scale}"
               for name, seconds in phases(scenario).items()]
     words = {"{accel}": options.get("accel", "kvm"),

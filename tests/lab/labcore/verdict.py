@@ -36,7 +36,13 @@ TROUBLE = re.compile(
     r"(user requested TSC rate below hardware speed"
     r"|WARNING: .*|BUG: .*|kernel BUG at .*|Oops: .*"
     r"|general protection fault.*|soft lockup.*|rcu: INFO: .*detected stalls.*"
-    r"|unchecked MSR access error.*)")
+    r"|unchecked MSR access error.*"
+    r"|kmemleak: .*(?:suspected memory leaks|disabled|pool empty).*"
+    r"|INFO: (?:trying to register non-static key|lockdep is turned off).*"
+    r"|ODEBUG: .*|list_(?:add|del) corruption.*)")
+# What a debug kernel says early, and what init asks it at the end.
+DEBUG_CONSOLE = ("KernelAddressSanitizer initialized",)
+DEBUG_TESTS = ("lockdep", "kmemleak")
 LINE = re.compile(r"(\d+) ([a-z]+) (.*)")
 WORDS = {
     "begin": ("scenario", "run", "vendor", "kernel"),
@@ -175,11 +181,14 @@ def judge_phases(result, planned):
 
 def judge_host(result, verdict, console, stopped):
     """What the host's own end says, before any line of the verdict."""
-    panic = PANIC.search("\n".join(
-        line for line in console.splitlines() if not line.startswith("guest|")))
+    own = "\n".join(
+        line for line in console.splitlines() if not line.startswith("guest|"))
+    panic = PANIC.search(own)
     if panic:
+        # With panic_on_warn the reason stands above.
+        why = TROUBLE.search(own, 0, panic.start())
         result.fail("host-crash" if verdict else "boot-failure",
-                    f"host: {panic[0]}")
+                    f"host: {why[0] + ': ' if why else ''}{panic[0]}")
     if stopped == "stall":
         result.fail("stall", "the host's virtual time stood still")
     elif stopped == "time-out":
@@ -199,9 +208,21 @@ def judge_console(result, console, tsc_check=True):
             result.fail("host-warning", f"host: {trouble[0]}")
 
 
+def judge_debug(result, console):
+    """A host that can't find anything proves nothing."""
+    for text in DEBUG_CONSOLE:
+        if text not in console:
+            result.fail("infrastructure", "the host is no debug kernel: its "
+                        f"console lacks `{text}`")
+    for name in DEBUG_TESTS:
+        if not any(test["name"] == name for test in result.tests):
+            result.fail("infrastructure", f"the host was not asked for {name}")
+
+
 def judge(verdict, console, stopped="exited", planned=(), expected_skips=(),
-          tsc_check=True):
-    """STOPPED is exited, stall or time-out; PLANNED names the phases."""
+          tsc_check=True, debug=False):
+    """STOPPED is exited, stall or time-out; PLANNED names the phases; DEBUG:
+    the host has a debug kernel."""
     result = Result()
     judge_host(result, verdict, console, stopped)
     parse(result, verdict)
@@ -212,4 +233,6 @@ def judge(verdict, console, stopped="exited", planned=(), expected_skips=(),
     judge_tests(result, expected_skips)
     judge_phases(result, planned)
     judge_console(result, console, tsc_check)
+    if debug:
+        judge_debug(result, console)
     return result
