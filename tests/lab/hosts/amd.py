@@ -28,13 +28,15 @@ class Host:
     # mttcg: two threads, virtual time is real time, less CPU, not repeatable.
     MODES = {
         "icount": ["-accel", "tcg,thread=single",
-                   "-icount", "shift=0,sleep=off", "-seed", "20549"],
+                   "-icount", "shift=0,sleep=off"],
         "mttcg": ["-accel", "tcg,thread=multi"],
     }
 
     def __init__(self, options):
         self.qemu = options.qemu
         self.mode = options.mode or "icount"
+        # What RDRAND gives; another seed is another, as repeatable, run.
+        self.seed = str(getattr(options, "seed", None) or 20549)
         if self.mode not in self.MODES:
             raise LabError(f"--mode {self.mode}: accepted are "
                            f"{', '.join(self.MODES)}")
@@ -58,7 +60,8 @@ class Host:
         self.emulator = f"{text.splitlines()[0]}, TCG, {self.mode}"
 
     def command(self, boot):
-        return [self.qemu, *self.MODES[self.mode],
+        seed = ["-seed", self.seed] if self.deterministic else []
+        return [self.qemu, *self.MODES[self.mode], *seed,
                 "-machine", "q35", "-smp", "2",
                 "-cpu", "EPYC,+svm,+npt,+invtsc",
                 "-m", str(boot.memory), "-nodefaults", "-no-user-config",

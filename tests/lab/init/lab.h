@@ -18,6 +18,9 @@
 
 #define MAX_ARGS     128
 #define MAX_PHASES   8
+#define MAX_TESTS    256
+#define MAX_TEST_ARGS 16
+#define MAX_EXPECTS  8
 #define MAX_COUNTERS 24
 #define MAX_ROLES    32
 #define MAX_STATS    160
@@ -43,11 +46,23 @@ struct phase {
 	unsigned int seconds;		/* of host virtual time */
 };
 
+/* A program of a list, and what it may take. */
+struct test {
+	const char *name;
+	unsigned int seconds;
+	char *argv[MAX_TEST_ARGS + 1];
+};
+
+/* What a file must hold before any program runs. */
+struct expect {
+	const char *path, *value;
+};
+
 struct plan {
 	char *text;
 	const char *scenario;
 	const char *run;
-	const char *kind;		/* "nested" or "program" */
+	const char *kind;		/* "nested", "program", "programs" */
 	bool huge_pages;
 	bool expect_capability;
 	bool compare_stats;
@@ -57,6 +72,10 @@ struct plan {
 	int argc;
 	struct phase phases[MAX_PHASES];
 	int nphases;
+	struct test tests[MAX_TESTS];
+	int ntests;
+	struct expect expects[MAX_EXPECTS];
+	int nexpects;
 };
 
 int plan_load(struct plan *plan, const char *path);
@@ -116,9 +135,10 @@ void verdict_phase(const char *phase, const struct snapshot *from,
 void verdict_compare(const struct plan *plan, const struct snapshot *from,
 		     const struct snapshot *to, const struct stats *stats);
 
-/* nested.c, program.c, debug.c */
+/* nested.c, program.c, programs.c, debug.c */
 void nested_run(const struct plan *plan);
 void program_run(const struct plan *plan);
+void programs_run(const struct plan *plan);
 void debug_check(void);
 
 #endif

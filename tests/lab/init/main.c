@@ -90,6 +90,8 @@ static void run(const struct plan *plan)
 		report_test("thp", "fail", "infrastructure: can't set huge pages");
 	else if (!strcmp(plan->kind, "nested"))
 		nested_run(plan);
+	else if (!strcmp(plan->kind, "programs"))
+		programs_run(plan);
 	else
 		program_run(plan);
 	if (plan->debug)

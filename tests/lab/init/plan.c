@@ -17,6 +17,42 @@ static int plan_phase(struct plan *plan, const char *value)
 	return 0;
 }
 
+/* `test SECONDS PROGRAM ARGUMENT...`, its name is that of the file. */
+static int plan_test(struct plan *plan, char *value)
+{
+	struct test *test = &plan->tests[plan->ntests];
+	char *word, *save = NULL;
+	int argc = 0;
+
+	if (plan->ntests == MAX_TESTS || sscanf(value, "%u", &test->seconds) != 1)
+		return -EINVAL;
+	strtok_r(value, " ", &save);
+	while ((word = strtok_r(NULL, " ", &save))) {
+		if (argc == MAX_TEST_ARGS)
+			return -EINVAL;
+		test->argv[argc++] = word;
+	}
+	if (!argc)
+		return -EINVAL;
+	test->name = strrchr(test->argv[0], '/');
+	test->name = test->name ? test->name + 1 : test->argv[0];
+	plan->ntests++;
+	return 0;
+}
+
+/* `expect PATH VALUE` */
+static int plan_expect(struct plan *plan, char *value)
+{
+	char *space = strchr(value, ' ');
+
+	if (plan->nexpects == MAX_EXPECTS || !space)
+		return -EINVAL;
+	*space = '\0';
+	plan->expects[plan->nexpects].path = value;
+	plan->expects[plan->nexpects++].value = space + 1;
+	return 0;
+}
+
 static int plan_word(struct plan *plan, const char *key, char *value)
 {
 	if (!strcmp(key, "scenario"))
@@ -37,6 +73,10 @@ static int plan_word(struct plan *plan, const char *key, char *value)
 		plan->debug = !strcmp(value, "on");
 	else if (!strcmp(key, "phase"))
 		return plan_phase(plan, value);
+	else if (!strcmp(key, "test"))
+		return plan_test(plan, value);
+	else if (!strcmp(key, "expect"))
+		return plan_expect(plan, value);
 	else if (!strcmp(key, "env"))
 		return putenv(value);
 	else if (!strcmp(key, "arg") && plan->argc < MAX_ARGS)
@@ -66,7 +106,8 @@ int plan_load(struct plan *plan, const char *path)
 			return -EINVAL;
 		}
 	}
-	if (!plan->scenario || !plan->run || !plan->kind || !plan->argc)
+	if (!plan->scenario || !plan->run || !plan->kind ||
+	    (!plan->argc && !plan->ntests))
 		return -EINVAL;
 	return 0;
 }

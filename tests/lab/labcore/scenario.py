@@ -3,7 +3,8 @@
 
     [scenario]
     description = one line
-    kind = nested | program             a nested guest, or a program as it is
+    kind = nested | program | programs  a nested guest, a program as it is, or
+                                        a list of them (tests/lab/selftests)
     host-memory = MiB
     huge-pages = on | off               of the host
     size = MiB                          of the workload, {size} below; {memory}
@@ -23,8 +24,9 @@
     append = WORD...                    for the host kernel's command line
     environment = NAME=VALUE...         besides that of [args]
     expected-skips = PATTERN...         tests that may skip, as a shell's
+    expect = FILE=TEXT...               what must stand there, for `programs`
     [phases]
-    NAME = seconds of host virtual time
+    NAME = seconds of host virtual time, of each of the `programs`
 """
 
 import configparser
@@ -41,7 +43,7 @@ KEYS = {
                  "rounds", "runs", "hosts"},
     "args": {"command", "environment"},
     "run": {"accel", "compare-stats", "count-sptes", "append", "environment",
-            "expected-skips"},
+            "expected-skips", "expect"},
 }
 
 
@@ -60,6 +62,7 @@ class Scenario:
     environment: list
     run_options: dict
     phases: dict
+    tests: list = dataclasses.field(default_factory=list)
 
 
 def names(folder):
@@ -133,7 +136,8 @@ def _build(path, name, parser):
         if parser.has_section("phases") else {}
     if not phases:
         raise LabError(f"{path}: [phases] is missing or empty")
-    command = text("args", "command")
+    kind = choice("scenario", "kind", ("nested", "program", "programs"))
+    command = text("args", "command", "" if kind == "programs" else None)
     try:
         shlex.split(command, comments=True)
     except ValueError as error:
@@ -141,7 +145,7 @@ def _build(path, name, parser):
     return Scenario(
         name=name,
         description=text("scenario", "description"),
-        kind=choice("scenario", "kind", ("nested", "program")),
+        kind=kind,
         host_memory=number("scenario", "host-memory", "2048"),
         huge_pages=choice("scenario", "huge-pages", ("on", "off"),
                           "off") == "on",
@@ -181,6 +185,10 @@ def plan(scenario, run, scale=1, debug=False):
         for word, value in words.items():
             argument = argument.replace(word, value)
         lines.append(f"arg {argument}")
+    lines += [f"test {seconds * scale} {' '.join(argv)}"
+              for seconds, argv in scenario.tests]
+    lines += ["expect " + word.replace("=", " ", 1)
+              for word in words_of(scenario, run, "expect")]
     lines += [f"env {word}" for word in
               scenario.environment + words_of(scenario, run, "environment")]
     return "\n".join(lines) + "\n"
@@ -198,6 +206,6 @@ def more_memory(scenario):
 
 def phases(scenario):
     """The phases that this plan reaches: a workload of size 0 is left out."""
-    if scenario.size or scenario.kind == "program":
+    if scenario.size or scenario.kind != "nested":
         return scenario.phases
     return {k: v for k, v in scenario.phases.items() if k == "boot"}
