@@ -113,6 +113,15 @@ edit-qemu edit-linux edit-linux-7.2: edit-%: extract-%
 refresh-qemu refresh-linux refresh-linux-7.2: refresh-%: extract-%
 	@python3 scripts/series.py refresh $*
 
+# Is each patch of the kernel series sound by itself?
+line := $(or $(KERNEL),6.12)
+check-patches: extract-linux$(if $(filter-out 6.12,$(line)),-$(line))
+	@scripts/check-patches $(line)
+
+# Upstream's selftests, with and without the series.
+selftests: lab
+	@scripts/selftests $(line) $(HOST)
+
 # ---- the rest ---------------------------------------------------------
 
 # What was built goes, what was downloaded and unpacked stays.
@@ -141,6 +150,9 @@ help:
 ## make linux-debug, linux-7.2-debug  the host kernels with debugging
 ## make check-qemu     QEMU's own tests of our files
 ## make series-check   are the patch series in order?
+## make check-patches  does each kernel patch build, without a new warning?
+## make selftests      upstream's KVM selftests with and without the series;
+##                     writes docs/selftests.md
 ## make edit-qemu, edit-linux, edit-linux-7.2    a git tree in build/edit/,
 ##                                    one commit a patch
 ## make refresh-qemu, refresh-linux, refresh-linux-7.2   write its commits
@@ -153,4 +165,5 @@ help:
 .PHONY: all help boot check check-full check-qemu bench qemu linux firmware \
 	lab lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
 	linux-debug linux-7.2-debug clean distclean series-check \
+	check-patches selftests \
 	$(foreach t,qemu linux linux-7.2,extract-$t tree-$t edit-$t refresh-$t)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A git tree of upstream's sources to which a series is applied one by one.
+
+It holds what a build of KVM reads, under git only the files that the series
+touches: a commit takes milliseconds.
+"""
+
+import os
+import shutil
+import subprocess
+
+from series import BASE, BUILD, TOP, Error, attributes, git, touched
+
+# Of these folders a build of KVM reads the Makefiles and Kconfig alone.
+UNREAD = ("drivers", "sound", "samples", "Documentation", "fs", "net", "rust",
+          "arch/[!x]*")
+SUFFIXES = ("c", "h", "S", "rst", "txt", "yaml", "dts", "dtsi", "rs", "json",
+            "svg")
+
+
+class Worktree:
+    def __init__(self, tree, jobs):
+        self.tree, self.jobs = tree, jobs
+        self.dir = BUILD / "patchcheck" / tree.src.name
+        self.src = self.dir / "tree"
+        self.logs = self.dir / "logs"
+        self.patches = tree.read_series()
+        self.touched = sorted({p for n in self.patches
+                               for p in touched(self.text(n))})
+
+    def text(self, patch):
+        return (self.tree.patches / patch).read_text(errors="replace")
+
+    def prepare(self):
+        """Upstream's state, as the tag BASE."""
+        if not self.tree.src.is_dir():
+            raise Error(f"{self.tree.src.relative_to(TOP)} does not exist; "
+                        "make check-patches unpacks it")
+        source = (self.tree.state / "source").read_text()
+        stamp = self.dir / "source"
+        shutil.rmtree(self.logs, ignore_errors=True)
+        self.logs.mkdir(parents=True)
+        if not stamp.exists() or stamp.read_text() != source:
+            stamp.unlink(missing_ok=True)
+            self._copy()
+            stamp.write_text(source)
+        self._restore(self.touched + self._known())
+        (self.dir / "touched").write_text("\n".join(self.touched) + "\n")
+        shutil.rmtree(self.src / ".git", ignore_errors=True)
+        git(self.src, "init", "-q")
+        paths = [p for p in self.touched + attributes(self.tree, self.touched)
+                 if (self.src / p).exists()]
+        if paths:
+            git(self.src, "add", "-f", *paths)
+        git(self.src, "commit", "-q", "--allow-empty", "-m", "base")
+        git(self.src, "tag", BASE)
+
+    def _copy(self):
+        print(f"  COPY     {self.src.relative_to(TOP)}", flush=True)
+        shutil.rmtree(self.src, ignore_errors=True)
+        rules = ["--exclude=.git"]
+        for folder in UNREAD:
+            rules += [f"--exclude=/{folder}/**.{s}" for s in SUFFIXES]
+        r = subprocess.run(["rsync", "-a", *rules, f"{self.tree.src}/",
+                            f"{self.src}/"], capture_output=True, text=True)
+        if r.returncode:
+            raise Error(f"rsync: {r.stderr.strip()}")
+        ours = [str(p.relative_to(self.tree.state / "pristine"))
+                for p in (self.tree.state / "pristine").rglob("*")
+                if p.is_file()]
+        absent = self.tree.state / "absent"
+        if absent.exists():
+            ours += absent.read_text().split()
+        self._restore(ours)
+
+    def _known(self):
+        """What an earlier run, perhaps of another series, touched."""
+        touched_file = self.dir / "touched"
+        return touched_file.read_text().split() if touched_file.exists() else []
+
+    def _restore(self, paths):
+        """Upstream's content; a file that has it keeps its time."""
+        for path in sorted(set(paths)):
+            have, want = self.src / path, self.tree.pristine(path)
+            if want is None:
+                have.unlink(missing_ok=True)
+            elif not have.is_file() or have.read_bytes() != want.read_bytes():
+                have.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(want, have)
+                shutil.copymode(want, have)
+
+    def apply(self, patch):
+        path = self.tree.patches / patch
+        r = git(self.src, "am", "-q", str(path), check=False)
+        if r.returncode:
+            raise Error(f"{self.tree.rel(patch)}: git am: {r.stderr.strip()}")
+
+    def added(self):
+        """Files that the series creates."""
+        return git(self.src, "diff", "--name-only", "--diff-filter=A", BASE,
+                   "HEAD").stdout.split()
+
+    def run(self, log, *command, env=None):
+        """(status, output) of a command; the output goes to a log, too."""
+        r = subprocess.run([str(c) for c in command], text=True,
+                           errors="replace", stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           env=environment() | (env or {}), cwd=self.src)
+        with open(self.logs / f"{log}.log", "a", encoding="utf-8") as f:
+            f.write(f"$ {' '.join(map(str, command))}\n{r.stdout}\n")
+        return r.returncode, r.stdout
+
+
+def environment():
+    """As scripts/build-env: one compiler cache, and nothing of the caller's
+    that a build listens to."""
+    drop = ("CC", "CFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS", "MAKELEVEL",
+            "MFLAGS", "KBUILD_OUTPUT", "KCONFIG_CONFIG", "ARCH")
+    env = {k: v for k, v in os.environ.items() if k not in drop}
+    cache = env.get("XDG_CACHE_HOME") or f"{env['HOME']}/.cache"
+    env.update(CCACHE_DIR=f"{cache}/perennial/ccache", CCACHE_MAXSIZE="3G",
+               CCACHE_BASEDIR=str(TOP), CCACHE_NOHASHDIR="1", LC_ALL="C",
+               PATH=f"/usr/sbin:/usr/bin:/sbin:/bin:{env['PATH']}")
+    return env
