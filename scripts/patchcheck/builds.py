@@ -71,13 +71,14 @@ class Config:
 
     def undefined(self):
         """Symbols that each module needs of others, by module."""
-        found = {}
-        for module in ("kvm", "kvm-amd", "kvm-intel"):
-            obj = self.out / f"arch/x86/kvm/{module}.o"
-            if not obj.exists() or "=m" not in self.kvm_line():
-                continue
-            found[module] = symbols(obj, "-u")
-        return found
+        if "=m" not in self.kvm_line():
+            return {}
+        folder = self.out / "arch/x86/kvm"
+        if not (folder / "kvm.o").exists():
+            raise Error(f"{self.name}: KVM is a module, but there is no kvm.o")
+        return {module: symbols(folder / f"{module}.o", "-u")
+                for module in ("kvm", "kvm-amd", "kvm-intel")
+                if (folder / f"{module}.o").exists()}
 
     def kvm_line(self):
         return next(line for line in (self.out / ".config").read_text()
