@@ -5,6 +5,7 @@ It holds what a build of KVM reads, under git only the files that the series
 touches: a commit takes milliseconds.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -36,6 +37,13 @@ class Worktree:
         if not self.tree.src.is_dir():
             raise Error(f"{self.tree.src.relative_to(TOP)} does not exist; "
                         "make check-patches unpacks it")
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.lock = open(self.dir / "lock", "w", encoding="utf-8")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Error(f"another check-patches is at work in "
+                        f"{self.dir.relative_to(TOP)}") from None
         source = (self.tree.state / "source").read_text()
         stamp = self.dir / "source"
         shutil.rmtree(self.logs, ignore_errors=True)
