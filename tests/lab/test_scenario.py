@@ -57,6 +57,34 @@ class Ours(unittest.TestCase):
             self.assertIn(f'"{line.split()[0]}"', source)
 
 
+PROGRAMS = """
+[scenario]
+description = one
+kind = programs
+runs = keep
+[run.keep]
+append = kvm.x=2
+expect = /sys/x=2 /sys/y=a=b
+[phases]
+test = 60
+"""
+
+
+class Programs(unittest.TestCase):
+    def test_words_of_the_list(self):
+        one = load(PROGRAMS)
+        one.tests = [(60, ["/lab/bin/a"]), (5, ["/lab/bin/b", "-i", "3"])]
+        text = scenario.plan(one, "keep", 6)
+        for line in ("kind programs", "test 360 /lab/bin/a",
+                     "test 30 /lab/bin/b -i 3", "expect /sys/x 2",
+                     "expect /sys/y a=b"):
+            self.assertIn(line + "\n", text)
+        with open(os.path.join(LAB, "init/plan.c"), encoding="utf-8") as f:
+            source = f.read()
+        for line in text.splitlines():
+            self.assertIn(f'"{line.split()[0]}"', source)
+
+
 class Plan(unittest.TestCase):
     def test_words_are_replaced_and_quotes_kept_together(self):
         plan = scenario.plan(load(GOOD), "keep")
