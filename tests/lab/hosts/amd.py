@@ -63,7 +63,7 @@ class Host:
         seed = ["-seed", self.seed] if self.deterministic else []
         return [self.qemu, *self.MODES[self.mode], *seed,
                 "-machine", "q35", "-smp", "2",
-                "-cpu", "EPYC,+svm,+npt,+invtsc",
+                "-cpu", "EPYC,+svm,+npt,+invtsc,+pku",
                 "-m", str(boot.memory), "-nodefaults", "-no-user-config",
                 "-display", "none", "-no-reboot",
                 *(word for d in self.rom_dirs for word in ("-L", d)),

@@ -50,7 +50,10 @@ static bool spawn(struct program *prog, const struct plan *plan)
 	return prog->pid > 0;
 }
 
-/* `ok 3 - name # SKIP why`, `ok 3 /path`, `not ok 3 name`. */
+/*
+ * `ok 3 - name # SKIP why`, `ok 3 /path`, `not ok 3 name`, and from the kernel's
+ * kselftest.h `ok 3 # SKIP name: why`.
+ */
 static void tap(struct program *prog, char *line)
 {
 	bool bad = !strncmp(line, "not ok ", 7);
@@ -61,11 +64,15 @@ static void tap(struct program *prog, char *line)
 		return;
 	at += strspn(at, "0123456789 -");
 	skip = strstr(at, "# SKIP");
+	if (skip)
+		skip += 6 + strspn(skip + 6, " ");
+	if (*at == '#' && skip)
+		at = skip;
 	snprintf(name, sizeof(name), "%s:%.*s", prog->name,
-		 (int)strcspn(at, " #"), at);
+		 (int)strcspn(at, at == skip ? " :" : " #"), at);
 	prog->tests++;
 	report_test(name, bad ? "fail" : skip ? "skip" : "pass", "%s",
-		    skip ? skip + 6 + strspn(skip + 6, " ") : "TAP");
+		    skip ? skip : "TAP");
 }
 
 static void read_output(struct program *prog)
