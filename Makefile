@@ -118,6 +118,10 @@ line := $(or $(KERNEL),6.12)
 check-patches: extract-linux$(if $(filter-out 6.12,$(line)),-$(line))
 	@scripts/check-patches $(line)
 
+# Do the selftests find mistakes?
+check-mutations: lab-$(line)
+	@scripts/check-mutations $(line)
+
 # Upstream's selftests, with and without the series.
 selftests: lab
 	@scripts/selftests $(line) $(HOST)
@@ -151,6 +155,7 @@ help:
 ## make check-qemu     QEMU's own tests of our files
 ## make series-check   are the patch series in order?
 ## make check-patches  does each kernel patch build, without a new warning?
+## make check-mutations    do the series' selftests find mistakes?
 ## make selftests      upstream's KVM selftests with and without the series;
 ##                     writes docs/selftests.md
 ## make edit-qemu, edit-linux, edit-linux-7.2    a git tree in build/edit/,
@@ -165,5 +170,5 @@ help:
 .PHONY: all help boot check check-full check-qemu bench qemu linux firmware \
 	lab lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
 	linux-debug linux-7.2-debug clean distclean series-check \
-	check-patches selftests \
+	check-patches check-mutations selftests \
 	$(foreach t,qemu linux linux-7.2,extract-$t tree-$t edit-$t refresh-$t)
