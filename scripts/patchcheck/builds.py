@@ -17,8 +17,10 @@ MESSAGE = re.compile(r"^(?:\.\./)*(?P<file>[\w./+-]+\.[chS]):(?P<line>\d+)"
                      re.M)
 TRACE = re.compile(r"^.*(?:\*\*\*|undefined reference|objtool: ).*$", re.M)
 EXPORT = r"\bEXPORT_[A-Z_]*\s*\(\s*"
-# asm/atomic64_32.h pastes these names together, and exports them.
-PASTED = re.compile(r"atomic64_\w+_(cx8|386)")
+# asm/atomic64_32.h and kernel/params.c paste these names together, and export
+# them.
+PASTED = re.compile(r"atomic64_\w+_(cx8|386)|"
+                    r"param_ops_(byte|u?short|u?int|u?long|ullong|hexint)")
 
 
 class Config:

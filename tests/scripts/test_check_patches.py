@@ -64,6 +64,14 @@ class Build(Folder):
         config.build_patch("0101-a.patch", builds.Exports(config.work),
                            self.report)
 
+    def test_names_that_a_macro_makes_are_exported(self):
+        for name in ("atomic64_add_return_cx8", "param_ops_ulong",
+                     "param_ops_ushort"):
+            self.assertTrue(builds.PASTED.fullmatch(name))
+        for name in ("atomic64_add_return", "param_ops_uchar",
+                     "param_ops_ulong_min"):
+            self.assertFalse(builds.PASTED.fullmatch(name))
+
     def test_a_new_warning_fails(self):
         for said in ("../tree/arch/x86/kvm/x86.c:9:2: warning: bad [-Wbad]\n",
                      f"{self.folder}/tree/arch/x86/kvm/x86.c:9:2: error: bad\n"):
