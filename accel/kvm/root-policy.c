@@ -146,6 +146,16 @@ static bool resolve_slot_zap(const KVMRootRequest *request,
     return true;
 }
 
+/* It takes nothing of the host kernel, so that "on" is always granted. */
+static void resolve_slot_coalescing(const KVMRootRequest *request,
+                                    const KVMRootOffer *offer,
+                                    KVMRootEffect *effect)
+{
+    effect->slot_coalescing = request->slot_coalescing == ON_OFF_AUTO_AUTO ?
+        offer->slots >= KVM_SLOT_COALESCING_MIN_SLOTS && !offer->confidential :
+        request->slot_coalescing == ON_OFF_AUTO_ON;
+}
+
 bool kvm_root_policy_resolve(const KVMRootRequest *request,
                              const KVMRootOffer *offer,
                              KVMRootEffect *effect, Error **errp)
@@ -158,6 +168,7 @@ bool kvm_root_policy_resolve(const KVMRootRequest *request,
         !resolve_slot_zap(request, offer, &result, errp)) {
         return false;
     }
+    resolve_slot_coalescing(request, offer, &result);
 
     *effect = result;
     return true;

@@ -43,6 +43,13 @@ static const KVMRootProperty root_properties[] = {
         .lookup = &KvmSlotZap_lookup,
         .offset = offsetof(KVMState, root_request.slot_zap),
         .description = "Which page tables KVM zaps when a slot is deleted",
+    }, {
+        .name = "slot-coalescing",
+        .type = "OnOffAuto",
+        .lookup = &OnOffAuto_lookup,
+        .offset = offsetof(KVMState, root_request.slot_coalescing),
+        .description = "Leave memory slots alone that a change of the memory "
+                       "map does not change",
     },
 };
 

@@ -38,12 +38,18 @@ typedef struct KVMRootRequest {
     KvmRootRetention retention;
     OnOffAuto reset_elision;
     KvmSlotZap slot_zap;
+    OnOffAuto slot_coalescing;
 } KVMRootRequest;
+
+/* With fewer slots than this, slot-coalescing=auto leaves them to the VM. */
+#define KVM_SLOT_COALESCING_MIN_SLOTS   256
 
 /* What the host kernel can give to this VM */
 typedef struct KVMRootOffer {
     uint32_t capability;        /* KVM_CHECK_EXTENSION's answer, 0 if none */
     bool slot_zap;              /* KVM_X86_QUIRK_SLOT_ZAP_ALL can be disabled */
+    unsigned int slots;         /* memory slots per address space */
+    bool confidential;          /* a confidential guest */
     const char *kernel;         /* its release, for error messages */
 } KVMRootOffer;
 
@@ -55,6 +61,7 @@ typedef struct KVMRootEffect {
     KvmRootRetention retention;
     bool reset_elision;
     KvmSlotZap slot_zap;
+    bool slot_coalescing;
 } KVMRootEffect;
 
 /**

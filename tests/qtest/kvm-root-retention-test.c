@@ -1,6 +1,6 @@
 /*
  * QTest for KVM root retention: -accel kvm,root-retention=...,
- * reset-elision=...,slot-zap=...
+ * reset-elision=...,slot-zap=...,slot-coalescing=...
  *
  * The tests below option/ need no KVM.  Those below kvm/ do; what they expect
  * depends on whether the host's KVM has the capability.  They are skipped on a
@@ -201,7 +201,7 @@ typedef struct RefusedOption {
     "Accepted values: " accepted "\n"
 
 #define RETENTIONS      "auto default drop keep"
-#define ELISIONS        "auto on off"
+#define ON_OFF_AUTO     "auto on off"
 #define SLOT_ZAPS       "auto all slot"
 
 static const RefusedOption refused_options[] = {
@@ -220,13 +220,17 @@ static const RefusedOption refused_options[] = {
     { "retention-last-wins", "kvm,root-retention=keep,root-retention=x",
       BAD_VALUE("root-retention", "x", RETENTIONS) },
     { "elision-unknown", "kvm,reset-elision=maybe",
-      BAD_VALUE("reset-elision", "maybe", ELISIONS) },
+      BAD_VALUE("reset-elision", "maybe", ON_OFF_AUTO) },
     { "elision-empty", "kvm,reset-elision=",
-      BAD_VALUE("reset-elision", "", ELISIONS) },
+      BAD_VALUE("reset-elision", "", ON_OFF_AUTO) },
     { "slot-zap-unknown", "kvm,slot-zap=none",
       BAD_VALUE("slot-zap", "none", SLOT_ZAPS) },
     { "slot-zap-on", "kvm,slot-zap=on",
       BAD_VALUE("slot-zap", "on", SLOT_ZAPS) },
+    { "slot-coalescing-unknown", "kvm,slot-coalescing=maybe",
+      BAD_VALUE("slot-coalescing", "maybe", ON_OFF_AUTO) },
+    { "slot-coalescing-number", "kvm,slot-coalescing=1",
+      BAD_VALUE("slot-coalescing", "1", ON_OFF_AUTO) },
     { "quota-without-policy", "kvm,root-quota=64M",
       "Property 'kvm-accel.root-quota' not found\n" },
     { "name-misspelt", "kvm,root-retentoin=keep",
@@ -237,6 +241,8 @@ static const RefusedOption refused_options[] = {
       "Property 'tcg-accel.reset-elision' not found\n" },
     { "slot-zap-tcg", "tcg,slot-zap=slot",
       "Property 'tcg-accel.slot-zap' not found\n" },
+    { "slot-coalescing-tcg", "tcg,slot-coalescing=on",
+      "Property 'tcg-accel.slot-coalescing' not found\n" },
 };
 
 static void test_option_refused(const void *opaque)
@@ -269,7 +275,11 @@ static const AcceptedOption accepted_options[] = {
     { "slot-zap-auto", "slot-zap=auto" },
     { "slot-zap-all", "slot-zap=all" },
     { "slot-zap-slot", "slot-zap=slot" },
-    { "all-three", "root-retention=keep,reset-elision=off,slot-zap=slot" },
+    { "slot-coalescing-auto", "slot-coalescing=auto" },
+    { "slot-coalescing-on", "slot-coalescing=on" },
+    { "slot-coalescing-off", "slot-coalescing=off" },
+    { "all", "root-retention=keep,reset-elision=off,slot-zap=slot,"
+      "slot-coalescing=on" },
 };
 
 /* An accepted value gets as far as the KVM device, which is not there */
@@ -314,6 +324,7 @@ static void test_option_introspection(void)
     assert_property(list, "root-retention", "KvmRootRetention");
     assert_property(list, "reset-elision", "OnOffAuto");
     assert_property(list, "slot-zap", "KvmSlotZap");
+    assert_property(list, "slot-coalescing", "OnOffAuto");
 
     qobject_unref(response);
     qtest_quit(qts);

@@ -176,6 +176,39 @@ static void test_auto_never_fails(void)
     }
 }
 
+static void test_slot_coalescing(void)
+{
+    static const struct {
+        OnOffAuto request;
+        unsigned int slots;
+        bool confidential, effect;
+    } cases[] = {
+        { E(AUTO), 32764, false, true },
+        { E(AUTO), 256,   false, true },
+        { E(AUTO), 255,   false, false },
+        { E(AUTO), 32764, true,  false },
+        { E(ON),   32764, false, true },
+        { E(ON),   32,    true,  true },
+        { E(OFF),  32764, false, false },
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(cases); i++) {
+        const KVMRootRequest request = {
+            .slot_coalescing = cases[i].request,
+        };
+        const KVMRootOffer offer = {
+            .slots = cases[i].slots,
+            .confidential = cases[i].confidential,
+            .kernel = "6.12.1-test",
+        };
+        KVMRootEffect effect = { .slot_coalescing = !cases[i].effect };
+
+        g_assert_true(kvm_root_policy_resolve(&request, &offer, &effect,
+                                              &error_abort));
+        g_assert_cmpint(effect.slot_coalescing, ==, cases[i].effect);
+    }
+}
+
 static void test_slot_zap(void)
 {
     KVMRootEffect effect = { R(KEEP), true, Z(AUTO) };
@@ -237,6 +270,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, &resolve_cases[i], test_resolve);
     }
     g_test_add_func("/root-retention/auto-never-fails", test_auto_never_fails);
+    g_test_add_func("/root-retention/slot-coalescing", test_slot_coalescing);
     g_test_add_func("/root-retention/slot-zap", test_slot_zap);
     g_test_add_func("/root-retention/cap-args", test_cap_args);
 

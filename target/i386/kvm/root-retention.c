@@ -9,6 +9,9 @@
 #include <linux/kvm.h>
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "exec/address-spaces.h"
+#include "hw/boards.h"
+#include "hw/i386/kvm/slot-cuts.h"
 #include "hw/pci/pci_bus.h"
 #include "hw/qdev-core.h"
 #include "system/kvm.h"
@@ -19,6 +22,7 @@
 
 static KVMRootEffect root_effect;
 static Notifier root_machine_done;
+static Notifier slot_coalescing_machine_done;
 
 static int slot_zap_by_slot(KVMState *s, Error **errp)
 {
@@ -73,6 +77,31 @@ static void root_retention_machine_done(Notifier *n, void *unused)
     root_effect.slot_zap = slot_zap;
 }
 
+/*
+ * Until now no vCPU ran, and slots that came and went with the machine's
+ * parts would have been for nothing.
+ */
+static void register_memory_listener(Notifier *n, void *unused)
+{
+    if (!kvm_enabled()) {
+        return;
+    }
+
+    /* Of the address spaces this is the first, SMRAM's comes next. */
+    assert(!kvm_state->as[0].ml);
+    pc_kvm_slot_cuts(current_machine);
+    kvm_memory_listener_register(kvm_state, &kvm_state->memory_listener,
+                                 &address_space_memory, 0, "kvm-memory");
+}
+
+static void coalesce_slots(KVMState *s)
+{
+    s->slot_coalescing.enabled = true;
+    /* The notifier that is added last runs first. */
+    slot_coalescing_machine_done.notify = register_memory_listener;
+    qemu_add_machine_init_done_notifier(&slot_coalescing_machine_done);
+}
+
 static void probe_offer(KVMState *s, KVMRootOffer *offer, struct utsname *uts)
 {
     int capability = kvm_vm_check_extension(s, KVM_CAP_X86_TDP_ROOT_RETENTION);
@@ -82,6 +111,8 @@ static void probe_offer(KVMState *s, KVMRootOffer *offer, struct utsname *uts)
     *offer = (KVMRootOffer) {
         .capability = capability > 0 ? capability : 0,
         .slot_zap = quirks > 0 && (quirks & KVM_X86_QUIRK_SLOT_ZAP_ALL),
+        .slots = s->nr_slots_max,
+        .confidential = current_machine->cgs,
         .kernel = uts->release,
     };
 }
@@ -125,6 +156,8 @@ int kvm_arch_root_retention_init(KVMState *s)
     trace_kvm_root_effect(KvmRootRetention_str(root_effect.retention),
                           root_effect.reset_elision ? "on" : "off",
                           KvmSlotZap_str(root_effect.slot_zap));
+    trace_kvm_slot_coalescing(offer.slots, offer.confidential,
+                              root_effect.slot_coalescing ? "on" : "off");
 
     ret = enable_retention(s, &root_effect, &err);
     if (ret == 0 && root_effect.slot_zap == KVM_SLOT_ZAP_SLOT) {
@@ -138,6 +171,9 @@ int kvm_arch_root_retention_init(KVMState *s)
     if (root_effect.slot_zap == KVM_SLOT_ZAP_AUTO) {
         root_machine_done.notify = root_retention_machine_done;
         qemu_add_machine_init_done_notifier(&root_machine_done);
+    }
+    if (root_effect.slot_coalescing) {
+        coalesce_slots(s);
     }
     return 0;
 }
