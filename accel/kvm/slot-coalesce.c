@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "exec/memory.h"
+#include "hw/pci/pci_device.h"
 #include "system/accel-blocker.h"
 #include "system/kvm.h"
 #include "slot-coalesce.h"
@@ -16,6 +17,7 @@ struct KVMSlotCoalescer {
     SlotLayout *layout;
     GPtrArray *removed;         /* MemoryRegions of the sections taken away */
     bool pending;
+    QEMUTimer *settle;
 };
 
 static GArray *slot_cuts;       /* of hwaddr */
@@ -31,7 +33,7 @@ void kvm_slot_cut(hwaddr gpa)
 }
 
 void kvm_coalesce_register(KVMState *s, KVMMemoryListener *kml,
-                           hwaddr max_slot_size)
+                           hwaddr max_slot_size, QEMUTimerCB *settle)
 {
     if (!s->slot_coalescing.enabled) {
         return;
@@ -40,6 +42,7 @@ void kvm_coalesce_register(KVMState *s, KVMMemoryListener *kml,
     kml->coalescer = g_new0(KVMSlotCoalescer, 1);
     kml->coalescer->layout = slot_layout_new(s->nr_slots_max, max_slot_size);
     kml->coalescer->removed = g_ptr_array_new();
+    kml->coalescer->settle = timer_new_ns(QEMU_CLOCK_REALTIME, settle, kml);
     for (unsigned int i = 0; slot_cuts && i < slot_cuts->len; i++) {
         slot_layout_cut(kml->coalescer->layout,
                         g_array_index(slot_cuts, hwaddr, i));
@@ -54,6 +57,18 @@ static bool has_slot(MemoryRegion *mr)
             kvm_readonly_mem_allowed);
 }
 
+/*
+ * Memory of a PCI device, such as a frame buffer: its BAR is switched off and
+ * on many times while it is sized.  Not that of VFIO: QEMU can't do for the
+ * guest all that a real device's memory is for.
+ */
+static bool may_wait(MemoryRegion *mr)
+{
+    return memory_region_is_ram(mr) && !mr->readonly &&
+           !memory_region_is_ram_device(mr) &&
+           object_dynamic_cast(memory_region_owner(mr), TYPE_PCI_DEVICE);
+}
+
 void kvm_coalesce_add(KVMMemoryListener *kml, MemoryRegionSection *section)
 {
     MemoryRegion *mr = section->mr;
@@ -62,6 +77,7 @@ void kvm_coalesce_add(KVMMemoryListener *kml, MemoryRegionSection *section)
         .readonly = (mr->readonly || memory_region_is_romd(mr)) &&
                     kvm_readonly_mem_allowed,
         .plain = memory_region_has_guest_memfd(mr),
+        .may_wait = may_wait(mr),
     };
 
     memory_region_ref(mr);
@@ -92,8 +108,12 @@ static void execute(KVMMemoryListener *kml, const SlotOp *op)
     KVMSlot *mem = kvm_numbered_slot(kml, op->slot);
     MemoryRegion *mr = (MemoryRegion *)op->range.owner;
 
-    trace_kvm_coalesce_op(kml->as_id, names[op->type], op->slot,
+    trace_kvm_coalesce_op(kml->as_id, names[op->type],
+                          op->waiting ? " waiting" : "", op->slot,
                           op->range.gpa, op->range.size);
+    if (op->waiting) {
+        return;
+    }
     switch (op->type) {
     case SLOT_OP_DELETE:
         kvm_delete_slot(kml, mem);
@@ -124,7 +144,8 @@ void kvm_coalesce_commit(KVMMemoryListener *kml)
     SlotChange change;
 
     c->pending = false;
-    slot_layout_commit(c->layout, &change);
+    slot_layout_commit(c->layout, qemu_clock_get_ns(QEMU_CLOCK_REALTIME),
+                       &change);
     /* See kvm_region_commit(). */
     if (change.overlap) {
         accel_ioctl_inhibit_begin();
@@ -145,16 +166,39 @@ void kvm_coalesce_commit(KVMMemoryListener *kml)
         memory_region_unref(g_ptr_array_index(c->removed, i));
     }
     g_ptr_array_set_size(c->removed, 0);
+
+    if (change.nr_waiting) {
+        timer_mod(c->settle, qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
+                  SLOT_LAYOUT_SETTLE_NS);
+    }
+}
+
+void kvm_coalesce_settle(KVMMemoryListener *kml)
+{
+    SlotChange change;
+
+    slot_layout_settle(kml->coalescer->layout, &change);
+    for (unsigned int i = 0; i < change.nr_ops; i++) {
+        execute(kml, &change.ops[i]);
+    }
+    stat64_add(&kvm_state->slot_coalescing.saved,
+               -(uint64_t)change.nr_creates);
 }
 
 KVMSlot *kvm_coalesce_lookup(KVMMemoryListener *kml, hwaddr start_addr,
                              hwaddr size, hwaddr *slot_size)
 {
     SlotRange range;
-    int slot = slot_layout_find(kml->coalescer->layout, start_addr, &range);
+    bool waiting;
+    int slot = slot_layout_find(kml->coalescer->layout, start_addr, &range,
+                                &waiting);
 
     if (slot < 0) {
         return NULL;
+    }
+    if (waiting) {
+        /* Whoever asks wants to change its flags, or to read its log. */
+        kvm_coalesce_settle(kml);
     }
     /* Slots of several sections start before this one, or go on behind it. */
     *slot_size = MIN(size, range.size - (start_addr - range.gpa));

@@ -14,7 +14,13 @@ typedef struct SlotNode {
     unsigned int slot;
     bool changing;              /* a section taken away overlaps it */
     bool keep;                  /* while it is changing: it stays all the same */
+    bool waiting;               /* KVM doesn't have it yet */
 } SlotNode;
+
+typedef struct GoneRange {
+    SlotRange range;
+    int64_t when;
+} GoneRange;
 
 struct SlotLayout {
     IntervalTreeRoot slots;
@@ -23,6 +29,10 @@ struct SlotLayout {
     GArray *cuts;               /* addresses, ascending */
     unsigned int max_slots;
     uint64_t max_size;
+    GPtrArray *waiting;         /* SlotNode */
+    GoneRange gone[8];          /* the last that may wait, in any order */
+    unsigned int next_gone;
+    int64_t now;
 
     /* The change that is being made.  Emptied by it, but never freed. */
     GArray *dels, *adds;        /* SlotRange, by address; dels: gpa and size */
@@ -76,6 +86,30 @@ static bool same_backing(const SlotRange *a, const SlotRange *b)
            a->hva - a->gpa == b->hva - b->gpa && !a->plain && !b->plain;
 }
 
+static void note_gone(SlotLayout *layout, const SlotRange *range)
+{
+    if (range->may_wait) {
+        layout->gone[layout->next_gone] = (GoneRange) {
+            .range = *range, .when = layout->now,
+        };
+        layout->next_gone = (layout->next_gone + 1) % ARRAY_SIZE(layout->gone);
+    }
+}
+
+static bool must_wait(const SlotLayout *layout, const SlotRange *range)
+{
+    for (int i = 0; range->may_wait && i < ARRAY_SIZE(layout->gone); i++) {
+        const GoneRange *gone = &layout->gone[i];
+
+        if (gone->range.size == range->size && gone->range.gpa == range->gpa &&
+            same_backing(&gone->range, range) &&
+            layout->now - gone->when < SLOT_LAYOUT_SETTLE_NS) {
+            return true;
+        }
+    }
+    return false;
+}
+
 SlotLayout *slot_layout_new(unsigned int max_slots, uint64_t max_size)
 {
     SlotLayout *layout = g_new0(SlotLayout, 1);
@@ -85,6 +119,7 @@ SlotLayout *slot_layout_new(unsigned int max_slots, uint64_t max_size)
     layout->nodes = g_ptr_array_new_with_free_func(g_free);
     layout->unused = g_array_new(false, false, sizeof(unsigned int));
     layout->cuts = g_array_new(false, false, sizeof(uint64_t));
+    layout->waiting = g_ptr_array_new();
     layout->dels = g_array_new(false, false, sizeof(SlotRange));
     layout->adds = g_array_new(false, false, sizeof(SlotRange));
     layout->changing = g_ptr_array_new();
@@ -99,6 +134,7 @@ void slot_layout_free(SlotLayout *layout)
     g_ptr_array_unref(layout->nodes);
     g_array_unref(layout->unused);
     g_array_unref(layout->cuts);
+    g_ptr_array_unref(layout->waiting);
     g_array_unref(layout->dels);
     g_array_unref(layout->adds);
     g_ptr_array_unref(layout->changing);
@@ -272,9 +308,11 @@ static void choose_kept(SlotLayout *layout)
 }
 
 static void add_op(SlotLayout *layout, SlotOpType type, unsigned int slot,
-                   const SlotRange *range)
+                   bool waiting, const SlotRange *range)
 {
-    const SlotOp op = { .type = type, .slot = slot, .range = *range };
+    const SlotOp op = {
+        .type = type, .slot = slot, .waiting = waiting, .range = *range,
+    };
 
     g_array_append_val(layout->ops, op);
 }
@@ -299,7 +337,7 @@ static void add_creates(SlotLayout *layout, const SlotRange *run,
             c++;
         }
         range = range_part(run, gpa, slot_last);
-        add_op(layout, SLOT_OP_CREATE, 0, &range);
+        add_op(layout, SLOT_OP_CREATE, 0, must_wait(layout, &range), &range);
         gpa = slot_last + 1;
     } while (slot_last != last);
 }
@@ -334,58 +372,78 @@ static void find_creates(SlotLayout *layout, bool cut)
     }
 }
 
-static void find_ops(SlotLayout *layout, SlotChange *change, bool cut)
+static void find_ops(SlotLayout *layout, bool cut)
 {
-    unsigned int deletes, keeps;
-
     g_array_set_size(layout->ops, 0);
     for (unsigned int i = 0; i < layout->changing->len; i++) {
         SlotNode *node = node_at(layout->changing, i);
 
         if (!node->keep) {
-            add_op(layout, SLOT_OP_DELETE, node->slot, &node->range);
+            add_op(layout, SLOT_OP_DELETE, node->slot, node->waiting,
+                   &node->range);
         }
     }
-    deletes = layout->ops->len;
     for (unsigned int i = 0; i < layout->changing->len; i++) {
         SlotNode *node = node_at(layout->changing, i);
 
         if (node->keep) {
-            add_op(layout, SLOT_OP_KEEP, node->slot, &node->range);
+            add_op(layout, SLOT_OP_KEEP, node->slot, node->waiting,
+                   &node->range);
         }
     }
-    keeps = layout->ops->len - deletes;
     find_creates(layout, cut);
-
-    change->ops = (SlotOp *)layout->ops->data;
-    change->nr_ops = layout->ops->len;
-    change->nr_deletes = deletes;
-    change->nr_creates = layout->ops->len - deletes - keeps;
 }
 
-static bool too_many_slots(const SlotLayout *layout, const SlotChange *change)
+static bool too_many_slots(const SlotLayout *layout)
 {
     unsigned int used = layout->nodes->len - layout->unused->len;
 
-    return used - change->nr_deletes + change->nr_creates > layout->max_slots;
+    for (unsigned int i = 0; i < layout->ops->len; i++) {
+        const SlotOp *op = &g_array_index(layout->ops, SlotOp, i);
+
+        used -= op->type == SLOT_OP_DELETE;
+        used += op->type == SLOT_OP_CREATE;
+    }
+    return used > layout->max_slots;
 }
 
+/* Deletes are before creates, and both by address. */
 static bool find_overlap(const SlotChange *change)
 {
-    const SlotOp *d = change->ops, *ends = d + change->nr_deletes;
     const SlotOp *end = change->ops + change->nr_ops;
-    const SlotOp *c = end - change->nr_creates;
+    const SlotOp *d = change->ops, *c = d;
 
-    while (d < ends && c < end) {
-        if (range_last(&d->range) < c->range.gpa) {
+    while (c < end && c->type != SLOT_OP_CREATE) {
+        c++;
+    }
+    while (c < end && d->type == SLOT_OP_DELETE) {
+        if (d->waiting || range_last(&d->range) < c->range.gpa) {
             d++;
-        } else if (range_last(&c->range) < d->range.gpa) {
+        } else if (c->waiting || range_last(&c->range) < d->range.gpa) {
             c++;
         } else {
             return true;
         }
     }
     return false;
+}
+
+static void describe(const SlotLayout *layout, SlotChange *change)
+{
+    *change = (SlotChange) {
+        .ops = (SlotOp *)layout->ops->data, .nr_ops = layout->ops->len,
+    };
+    for (unsigned int i = 0; i < change->nr_ops; i++) {
+        const SlotOp *op = &change->ops[i];
+
+        if (op->type == SLOT_OP_CREATE) {
+            change->nr_creates += !op->waiting;
+            change->nr_waiting += op->waiting;
+        } else if (op->type == SLOT_OP_DELETE) {
+            change->nr_deletes += !op->waiting;
+        }
+    }
+    change->overlap = find_overlap(change);
 }
 
 static SlotNode *take_slot(SlotLayout *layout)
@@ -415,6 +473,11 @@ static void apply_ops(SlotLayout *layout)
         switch (op->type) {
         case SLOT_OP_DELETE:
             node = node_at(layout->nodes, op->slot);
+            note_gone(layout, &op->range);
+            if (node->waiting) {
+                node->waiting = false;
+                g_ptr_array_remove_fast(layout->waiting, node);
+            }
             interval_tree_remove(&node->interval, &layout->slots);
             g_array_append_val(layout->unused, op->slot);
             break;
@@ -425,6 +488,10 @@ static void apply_ops(SlotLayout *layout)
             node->interval.start = op->range.gpa;
             node->interval.last = range_last(&op->range);
             interval_tree_insert(&node->interval, &layout->slots);
+            if (op->waiting) {
+                node->waiting = true;
+                g_ptr_array_add(layout->waiting, node);
+            }
             break;
         case SLOT_OP_KEEP:
             break;
@@ -432,26 +499,30 @@ static void apply_ops(SlotLayout *layout)
     }
 }
 
-void slot_layout_commit(SlotLayout *layout, SlotChange *change)
+void slot_layout_commit(SlotLayout *layout, int64_t now, SlotChange *change)
 {
+    unsigned int sections;
+
+    layout->now = now;
     g_ptr_array_set_size(layout->changing, 0);
     g_array_set_size(layout->rests, 0);
     g_array_set_size(layout->runs, 0);
 
-    change->nr_plain = find_changing(layout) + layout->adds->len;
+    sections = find_changing(layout) + layout->adds->len;
     find_rests(layout);
     join_runs(layout);
     choose_kept(layout);
-    find_ops(layout, change, true);
-    if (too_many_slots(layout, change)) {
+    find_ops(layout, true);
+    if (too_many_slots(layout)) {
         for (unsigned int i = 0; i < layout->changing->len; i++) {
             node_at(layout->changing, i)->keep = false;
         }
-        find_ops(layout, change, false);
+        find_ops(layout, false);
     }
-    change->overlap = find_overlap(change);
 
     apply_ops(layout);
+    describe(layout, change);
+    change->nr_plain = sections;
     for (unsigned int i = 0; i < layout->changing->len; i++) {
         SlotNode *node = node_at(layout->changing, i);
 
@@ -461,7 +532,21 @@ void slot_layout_commit(SlotLayout *layout, SlotChange *change)
     g_array_set_size(layout->adds, 0);
 }
 
-int slot_layout_find(SlotLayout *layout, uint64_t gpa, SlotRange *range)
+void slot_layout_settle(SlotLayout *layout, SlotChange *change)
+{
+    g_array_set_size(layout->ops, 0);
+    for (unsigned int i = 0; i < layout->waiting->len; i++) {
+        SlotNode *node = node_at(layout->waiting, i);
+
+        node->waiting = false;
+        add_op(layout, SLOT_OP_CREATE, node->slot, false, &node->range);
+    }
+    g_ptr_array_set_size(layout->waiting, 0);
+    describe(layout, change);
+}
+
+int slot_layout_find(SlotLayout *layout, uint64_t gpa, SlotRange *range,
+                     bool *waiting)
 {
     SlotNode *node = to_node(interval_tree_iter_first(&layout->slots,
                                                       gpa, gpa));
@@ -470,5 +555,6 @@ int slot_layout_find(SlotLayout *layout, uint64_t gpa, SlotRange *range)
         return -1;
     }
     *range = node->range;
+    *waiting = node->waiting;
     return node->slot;
 }

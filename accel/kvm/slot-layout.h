@@ -10,7 +10,9 @@
  *   it now belongs to;
  * - any other slot that a section taken away overlaps is deleted;
  * - what is then missing is created, cut where the layout was told to cut, so
- *   that windows which come and go later don't take large slots with them.
+ *   that windows which come and go later don't take large slots with them;
+ * - memory that may wait, and that was gone for a moment only, is created when
+ *   it has stayed for a while: until then each access traps.
  *
  * Nothing here knows KVM or QEMU's memory API.  The caller serializes all
  * calls for one layout.
@@ -29,6 +31,13 @@
  */
 #define SLOT_LAYOUT_MAX_PIECES  16
 
+/*
+ * Memory that was taken away less than this ago, in nanoseconds, and comes
+ * back is likely to go again: an operating system sizes a PCI device's BARs
+ * one by one, and switches all of them off and on for each.
+ */
+#define SLOT_LAYOUT_SETTLE_NS   (20 * 1000 * 1000)
+
 typedef struct SlotLayout SlotLayout;
 
 /* A section of memory, or a slot */
@@ -39,6 +48,8 @@ typedef struct SlotRange {
     const void *owner;          /* whose memory it is: only compared */
     bool readonly;
     bool plain;                 /* one slot, neither cut, joined nor kept */
+    bool may_wait;              /* nobody executes from it, and the processor
+                                   keeps no tables in it */
 } SlotRange;
 
 typedef enum SlotOpType {
@@ -50,14 +61,16 @@ typedef enum SlotOpType {
 typedef struct SlotOp {
     SlotOpType type;
     unsigned int slot;          /* number of the slot */
+    bool waiting;               /* there is nothing to execute (yet) */
     SlotRange range;
 } SlotOp;
 
 typedef struct SlotChange {
     const SlotOp *ops;          /* in the order in which to execute them */
     unsigned int nr_ops;
-    unsigned int nr_deletes;
-    unsigned int nr_creates;
+    unsigned int nr_deletes;    /* to be executed */
+    unsigned int nr_creates;    /* to be executed */
+    unsigned int nr_waiting;    /* creates that are to wait */
     unsigned int nr_plain;      /* deletes and creates, if one section were
                                    one slot and all were sent */
     bool overlap;               /* a created slot overlaps a deleted one */
@@ -92,20 +105,31 @@ void slot_layout_add(SlotLayout *layout, const SlotRange *section);
 
 /**
  * slot_layout_commit: carry out what was asked for since the last time
+ * @now: in nanoseconds, of any clock that doesn't run backwards
  * @change: set to what is to be done; valid until the layout's next change
  *
  * The layout is that after the change.  Takes time in proportion to the
  * sections and slots that change, times the logarithm of the number of all
  * slots.  Allocates memory only if this change is larger than all before.
  */
-void slot_layout_commit(SlotLayout *layout, SlotChange *change);
+void slot_layout_commit(SlotLayout *layout, int64_t now, SlotChange *change);
+
+/**
+ * slot_layout_settle: create the slots that wait
+ *
+ * To be called SLOT_LAYOUT_SETTLE_NS after the last change that let a slot
+ * wait, or earlier.
+ */
+void slot_layout_settle(SlotLayout *layout, SlotChange *change);
 
 /**
  * slot_layout_find: the slot that holds an address
  * @range: set to the slot's, if there is one
+ * @waiting: set to whether it is yet to be created
  *
  * Returns: the number of the slot, -1 if there is none
  */
-int slot_layout_find(SlotLayout *layout, uint64_t gpa, SlotRange *range);
+int slot_layout_find(SlotLayout *layout, uint64_t gpa, SlotRange *range,
+                     bool *waiting);
 
 #endif

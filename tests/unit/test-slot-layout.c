@@ -20,6 +20,7 @@ typedef struct Owner {
     uint64_t hva;               /* 0: MMIO, which has no slot */
     bool readonly;
     bool plain;
+    bool may_wait;
     bool logging;               /* dirty logging, a flag of its slots */
 } Owner;
 
@@ -105,11 +106,12 @@ static void assert_range(const SlotRange *a, const SlotRange *b)
     g_assert_true(a->owner == b->owner);
     g_assert_cmpint(a->readonly, ==, b->readonly);
     g_assert_cmpint(a->plain, ==, b->plain);
+    g_assert_cmpint(a->may_wait, ==, b->may_wait);
 }
 
 static void kvm_execute(Kvm *kvm, const SlotChange *change)
 {
-    unsigned int deletes = 0, creates = 0, overlap = 0;
+    unsigned int deletes = 0, creates = 0, waiting = 0, overlap = 0;
     SlotOpType type = SLOT_OP_DELETE;
     uint64_t gpa = 0;
 
@@ -123,6 +125,12 @@ static void kvm_execute(Kvm *kvm, const SlotChange *change)
         }
         type = op->type;
         gpa = op->range.gpa;
+        if (op->waiting) {
+            g_assert_true(op->range.may_wait);
+            g_assert_cmpuint(kvm_slot(kvm, op->slot)->range.size, ==, 0);
+            waiting += type == SLOT_OP_CREATE;
+            continue;
+        }
 
         switch (type) {
         case SLOT_OP_DELETE:
@@ -137,14 +145,17 @@ static void kvm_execute(Kvm *kvm, const SlotChange *change)
         case SLOT_OP_CREATE:
             kvm_create(kvm, op->slot, &op->range);
             creates++;
-            for (unsigned int d = 0; d < deletes; d++) {
-                overlap |= overlaps(&change->ops[d].range, &op->range);
+            for (unsigned int d = 0; d < i; d++) {
+                overlap |= change->ops[d].type == SLOT_OP_DELETE &&
+                           !change->ops[d].waiting &&
+                           overlaps(&change->ops[d].range, &op->range);
             }
             break;
         }
     }
     g_assert_cmpuint(deletes, ==, change->nr_deletes);
     g_assert_cmpuint(creates, ==, change->nr_creates);
+    g_assert_cmpuint(waiting, ==, change->nr_waiting);
     g_assert_cmpint(overlap, ==, change->overlap);
 }
 
@@ -189,6 +200,7 @@ typedef struct Fixture {
     SlotLayout *layout;
     SlotChange change;          /* the last one */
     Kvm kvm, plain;
+    int64_t now;
     uint64_t plain_before;      /* ioctls of plain before the last change */
 } Fixture;
 
@@ -223,14 +235,26 @@ static void add(Fixture *f, const SlotRange *section)
     plain_add(&f->plain, section);
 }
 
-static void commit(Fixture *f)
+static void settle(Fixture *f)
+{
+    slot_layout_settle(f->layout, &f->change);
+    kvm_execute(&f->kvm, &f->change);
+}
+
+static void commit_after(Fixture *f, int64_t ns)
 {
     uint64_t plain = f->plain.deletes + f->plain.creates;
 
-    slot_layout_commit(f->layout, &f->change);
+    f->now += ns;
+    slot_layout_commit(f->layout, f->now, &f->change);
     kvm_execute(&f->kvm, &f->change);
     g_assert_cmpuint(f->change.nr_plain, ==, plain - f->plain_before);
     f->plain_before = plain;
+}
+
+static void commit(Fixture *f)
+{
+    commit_after(f, SLOT_LAYOUT_SETTLE_NS);
 }
 
 static void assert_counts(const Fixture *f, unsigned int deletes,
@@ -243,24 +267,29 @@ static void assert_counts(const Fixture *f, unsigned int deletes,
 static void assert_slot(Fixture *f, uint64_t gpa, uint64_t end)
 {
     SlotRange range;
-    int slot = slot_layout_find(f->layout, gpa, &range);
+    bool waiting;
+    int slot = slot_layout_find(f->layout, gpa, &range, &waiting);
 
     g_assert_cmpint(slot, >=, 0);
+    g_assert_false(waiting);
     g_assert_cmphex(range.gpa, ==, gpa);
     g_assert_cmphex(last_of(&range), ==, end - 1);
     assert_range(&kvm_slot(&f->kvm, slot)->range, &range);
-    g_assert_cmpint(slot_layout_find(f->layout, end - 1, &range), ==, slot);
+    g_assert_cmpint(slot_layout_find(f->layout, end - 1, &range, &waiting), ==,
+                    slot);
 }
 
 static void assert_no_slot(Fixture *f, uint64_t gpa)
 {
     SlotRange range;
+    bool waiting;
 
-    g_assert_cmpint(slot_layout_find(f->layout, gpa, &range), ==, -1);
+    g_assert_cmpint(slot_layout_find(f->layout, gpa, &range, &waiting), ==, -1);
 }
 
 static Owner ram = { .hva = 0x7f0000000000 };
 static Owner rom = { .hva = 0x7e0000000000, .readonly = true };
+static Owner vram = { .hva = 0x7c0000000000, .may_wait = true };
 static Owner memfd = { .hva = 0x7d0000000000, .plain = true };
 
 static SlotRange section(const Owner *owner, uint64_t gpa, uint64_t end,
@@ -269,6 +298,7 @@ static SlotRange section(const Owner *owner, uint64_t gpa, uint64_t end,
     return (SlotRange) {
         .gpa = gpa, .size = end - gpa, .hva = owner->hva + offset,
         .owner = owner, .readonly = owner->readonly, .plain = owner->plain,
+        .may_wait = owner->may_wait,
     };
 }
 
@@ -473,6 +503,70 @@ static void test_plain(void)
     DEL(&f, low);
     commit(&f);
     assert_counts(&f, 1, 0);
+    teardown(&f);
+}
+
+/* A BAR that is switched off and on, off and on */
+static void test_wait(void)
+{
+    const int64_t ns = SLOT_LAYOUT_SETTLE_NS / 2;
+    SlotRange bar = section(&vram, 0xfd000000, 0xfe000000, 0);
+    SlotRange range;
+    bool waiting;
+    Fixture f;
+    int slot;
+
+    setup(&f);
+    ADD(&f, bar);
+    ADD(&f, section(&rom, 0xfe000000, 0xfe010000, 0));
+    commit(&f);
+    assert_counts(&f, 0, 2);
+    g_assert_cmpuint(f.change.nr_waiting, ==, 0);
+
+    for (int i = 0; i < 7; i++) {
+        DEL(&f, bar);
+        DEL(&f, section(&rom, 0xfe000000, 0xfe010000, 0));
+        commit_after(&f, 10 * ns);
+        /* The ROM may not wait. */
+        assert_counts(&f, i ? 1 : 2, 0);
+        assert_no_slot(&f, bar.gpa);
+        ADD(&f, bar);
+        ADD(&f, section(&rom, 0xfe000000, 0xfe010000, 0));
+        commit_after(&f, ns);
+        assert_counts(&f, 0, 1);
+        g_assert_cmpuint(f.change.nr_waiting, ==, 1);
+        slot = slot_layout_find(f.layout, bar.gpa, &range, &waiting);
+        g_assert_cmpint(slot, >=, 0);
+        g_assert_true(waiting);
+    }
+
+    /* It waits whatever comes with other sections, and has no flags yet. */
+    vram.logging = true;
+    DEL(&f, bar);
+    ADD(&f, section(&vram, 0xfd000000, 0xfd800000, 0));
+    ADD(&f, section(&vram, 0xfd800000, 0xfe000000, 0x800000));
+    commit_after(&f, ns);
+    assert_counts(&f, 0, 0);
+    settle(&f);
+    assert_counts(&f, 0, 1);
+    assert_slot(&f, bar.gpa, 0xfe000000);
+    g_assert_true(kvm_slot(&f.kvm, slot)->logging);
+    settle(&f);
+    assert_counts(&f, 0, 0);
+    vram.logging = false;
+
+    /* Gone for a while, it does not wait, nor does it elsewhere. */
+    DEL(&f, section(&vram, 0xfd000000, 0xfd800000, 0));
+    DEL(&f, section(&vram, 0xfd800000, 0xfe000000, 0x800000));
+    commit_after(&f, ns);
+    assert_counts(&f, 1, 0);
+    ADD(&f, bar);
+    commit_after(&f, 2 * ns);
+    assert_counts(&f, 0, 1);
+    DEL(&f, bar);
+    ADD(&f, section(&vram, 0xfc000000, 0xfd000000, 0));
+    commit_after(&f, 0);
+    assert_counts(&f, 1, 1);
     teardown(&f);
 }
 
@@ -688,18 +782,21 @@ static void log_section(Fixture *f, const SlotRange *range)
     uint64_t gpa = range->gpa;
     int slot = plain_lookup(&f->plain, range->gpa, range->size);
     SlotRange r;
+    bool waiting;
 
     kvm_update(&f->plain, slot);
     while (gpa <= last_of(range)) {
-        slot = slot_layout_find(f->layout, gpa, &r);
+        slot = slot_layout_find(f->layout, gpa, &r, &waiting);
         g_assert_cmpint(slot, >=, 0);
-        kvm_update(&f->kvm, slot);
+        if (!waiting) {
+            kvm_update(&f->kvm, slot);
+        }
         gpa = r.gpa + r.size;
     }
 }
 
 /* From one map to another, as address_space_update_topology_pass() goes */
-static void change_map(Fixture *f, const Map *old, const Map *new)
+static void change_map(Fixture *f, const Map *old, const Map *new, int64_t ns)
 {
     unsigned int page, first;
     SlotRange range;
@@ -719,7 +816,7 @@ static void change_map(Fixture *f, const Map *old, const Map *new)
             add(f, &range);
         }
     }
-    commit(f);
+    commit_after(f, ns);
 }
 
 /* What KVM shows at each page: the number of the slot, or -1 */
@@ -738,15 +835,23 @@ static void show_slots(Kvm *kvm, int *shown)
     }
 }
 
-static void assert_shows(Kvm *kvm, const Map *map)
+static void assert_shows(Kvm *kvm, const Map *map, SlotLayout *layout)
 {
     int shown[PAGES];
+    SlotRange range;
+    bool waiting;
 
     show_slots(kvm, shown);
     for (unsigned int i = 0; i < PAGES; i++) {
         const Cell *cell = &map->cells[i];
         const KvmSlot *slot;
 
+        if (layout && cell->owner && cell->owner->may_wait &&
+            slot_layout_find(layout, i * PAGE, &range, &waiting) >= 0 &&
+            waiting) {
+            g_assert_cmpint(shown[i], ==, -1);
+            continue;
+        }
         g_assert_cmpint(shown[i] >= 0, ==, cell->owner && cell->backed);
         if (shown[i] >= 0) {
             slot = kvm_slot(kvm, shown[i]);
@@ -768,10 +873,13 @@ static unsigned int count_needless(const Fixture *f, const Map *old,
 {
     unsigned int needless = 0;
 
-    for (unsigned int d = 0; d < f->change.nr_deletes; d++) {
+    for (unsigned int d = 0; d < f->change.nr_ops; d++) {
         const SlotRange *r = &f->change.ops[d].range;
         bool changed = false;
 
+        if (f->change.ops[d].type != SLOT_OP_DELETE) {
+            break;
+        }
         for (uint64_t i = r->gpa / PAGE; i <= last_of(r) / PAGE; i++) {
             changed |= !same_cell(&old->cells[i], &new->cells[i]);
         }
@@ -834,7 +942,7 @@ static void fuzz_cut(Fuzz *fuzz, unsigned int page)
     fuzz->cut[page] = true;
 }
 
-static void fuzz_step(Fuzz *fuzz, const Map *old, const Map *new)
+static void fuzz_step(Fuzz *fuzz, const Map *old, const Map *new, int64_t ns)
 {
     Fixture *f = &fuzz->f;
     unsigned int naive, needless;
@@ -842,9 +950,9 @@ static void fuzz_step(Fuzz *fuzz, const Map *old, const Map *new)
 
     show_slots(&f->kvm, shown);
     naive = count_naive(old, new, shown, fuzz->cut);
-    change_map(f, old, new);
-    assert_shows(&f->kvm, new);
-    assert_shows(&f->plain, new);
+    change_map(f, old, new, ns);
+    assert_shows(&f->kvm, new, f->layout);
+    assert_shows(&f->plain, new, NULL);
     g_assert_cmpuint(f->change.nr_deletes + f->change.nr_creates, <=, naive);
     needless = count_needless(f, old, new);
     if (needless) {
@@ -869,7 +977,7 @@ static void test_fuzz_random(void)
     static Map maps[2];
     static Owner owners[6] = {
         { .hva = 0x7000000000 }, { .hva = 0x7100000000 },
-        { .hva = 0x7200000000 }, { .hva = 0x7300000000, .readonly = true },
+        { .hva = 0x7200000000, .may_wait = true }, { .hva = 0x7300000000, .readonly = true },
         { .hva = 0 }, { .hva = 0x7400000000 },
     };
     struct Window {
@@ -924,7 +1032,11 @@ static void test_fuzz_random(void)
                         w->mapped_readonly);
                 }
             }
-            fuzz_step(&fuzz, old, new);
+            fuzz_step(&fuzz, old, new, below(SLOT_LAYOUT_SETTLE_NS));
+            if (sometimes(10)) {
+                settle(&fuzz.f);
+                assert_shows(&fuzz.f.kvm, new, NULL);
+            }
         }
         teardown(&fuzz.f);
     }
@@ -999,7 +1111,7 @@ static void test_fuzz_chipset(void)
             if (bits & (1 << BAR)) {
                 put(new, vga, tseg + mib / 2, mib / 2, 0, false);
             }
-            fuzz_step(&fuzz, old, new);
+            fuzz_step(&fuzz, old, new, SLOT_LAYOUT_SETTLE_NS);
             /* Main memory stays. */
             for (unsigned int d = 0; d < fuzz.f.change.nr_deletes; d++) {
                 uint64_t gpa = fuzz.f.change.ops[d].range.gpa;
@@ -1052,7 +1164,7 @@ static void layout_commit(void *opaque)
 {
     SlotChange change;
 
-    slot_layout_commit(opaque, &change);
+    slot_layout_commit(opaque, 0, &change);
 }
 
 static void plain_engine_del(void *opaque, const SlotRange *range)
@@ -1219,6 +1331,7 @@ int main(int argc, char **argv)
     g_test_add_func("/slot-layout/logging", test_logging);
     g_test_add_func("/slot-layout/readonly", test_readonly);
     g_test_add_func("/slot-layout/plain", test_plain);
+    g_test_add_func("/slot-layout/wait", test_wait);
     g_test_add_func("/slot-layout/max-size", test_max_size);
     g_test_add_func("/slot-layout/max-slots", test_max_slots);
     g_test_add_func("/slot-layout/max-pieces", test_max_pieces);
