@@ -76,6 +76,7 @@ void kvm_coalesce_add(KVMMemoryListener *kml, MemoryRegionSection *section)
         .owner = mr,
         .readonly = (mr->readonly || memory_region_is_romd(mr)) &&
                     kvm_readonly_mem_allowed,
+        .apart = section->unmergeable,
         .plain = memory_region_has_guest_memfd(mr),
         .may_wait = may_wait(mr),
     };

@@ -255,7 +255,8 @@ static void join_runs(SlotLayout *layout)
         } else {
             next = range_at(layout->rests, r++);
         }
-        if (run && range_end(run) == next->gpa && same_backing(run, next)) {
+        if (run && range_end(run) == next->gpa && same_backing(run, next) &&
+            !run->apart && !next->apart) {
             run->size += next->size;
         } else {
             g_array_append_vals(layout->runs, next, 1);

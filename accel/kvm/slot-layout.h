@@ -47,7 +47,8 @@ typedef struct SlotRange {
     uint64_t hva;               /* host virtual address of gpa */
     const void *owner;          /* whose memory it is: only compared */
     bool readonly;
-    bool plain;                 /* one slot, neither cut, joined nor kept */
+    bool apart;                 /* in no slot with another section's */
+    bool plain;                 /* likewise, and neither cut nor kept */
     bool may_wait;              /* nobody executes from it, and the processor
                                    keeps no tables in it */
 } SlotRange;

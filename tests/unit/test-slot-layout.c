@@ -105,6 +105,7 @@ static void assert_range(const SlotRange *a, const SlotRange *b)
     g_assert_cmphex(a->hva, ==, b->hva);
     g_assert_true(a->owner == b->owner);
     g_assert_cmpint(a->readonly, ==, b->readonly);
+    g_assert_cmpint(a->apart, ==, b->apart);
     g_assert_cmpint(a->plain, ==, b->plain);
     g_assert_cmpint(a->may_wait, ==, b->may_wait);
 }
@@ -423,6 +424,31 @@ static void test_join(void)
     ADD(&f, ram_at(0xca000, 0xd0000));
     commit(&f);
     assert_counts(&f, 0, 3);
+    teardown(&f);
+}
+
+/* A memory device with memory that comes and goes piece by piece */
+static void test_apart(void)
+{
+    SlotRange pieces[3];
+    Fixture f;
+
+    setup(&f);
+    for (int i = 0; i < ARRAY_SIZE(pieces); i++) {
+        pieces[i] = ram_at(i * GiB, (i + 1) * GiB);
+        pieces[i].apart = true;
+        add(&f, &pieces[i]);
+    }
+    commit(&f);
+    assert_counts(&f, 0, 3);
+    for (int i = 0; i < ARRAY_SIZE(pieces); i++) {
+        del(&f, &pieces[i]);
+        if (i != 1) {
+            add(&f, &pieces[i]);
+        }
+    }
+    commit(&f);
+    assert_counts(&f, 1, 0);
     teardown(&f);
 }
 
@@ -1328,6 +1354,7 @@ int main(int argc, char **argv)
     g_test_add_func("/slot-layout/cut", test_cut);
     g_test_add_func("/slot-layout/window", test_window);
     g_test_add_func("/slot-layout/join", test_join);
+    g_test_add_func("/slot-layout/apart", test_apart);
     g_test_add_func("/slot-layout/logging", test_logging);
     g_test_add_func("/slot-layout/readonly", test_readonly);
     g_test_add_func("/slot-layout/plain", test_plain);
