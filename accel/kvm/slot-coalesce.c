@@ -58,15 +58,20 @@ static bool has_slot(MemoryRegion *mr)
 }
 
 /*
- * Memory of a PCI device, such as a frame buffer: its BAR is switched off and
- * on many times while it is sized.  Not that of VFIO: QEMU can't do for the
- * guest all that a real device's memory is for.
+ * A frame buffer's BAR is switched off and on many times while it is sized, and
+ * firmware or a driver that draws does so with plain stores.  What other devices
+ * have in their memory the guest may use with any instruction at once, and KVM
+ * emulates only some on memory that traps.
  */
 static bool may_wait(MemoryRegion *mr)
 {
-    return memory_region_is_ram(mr) && !mr->readonly &&
+    Object *owner = object_dynamic_cast(memory_region_owner(mr),
+                                        TYPE_PCI_DEVICE);
+
+    return owner && memory_region_is_ram(mr) && !mr->readonly &&
            !memory_region_is_ram_device(mr) &&
-           object_dynamic_cast(memory_region_owner(mr), TYPE_PCI_DEVICE);
+           pci_get_word(PCI_DEVICE(owner)->config + PCI_CLASS_DEVICE) >> 8 ==
+           PCI_BASE_CLASS_DISPLAY;
 }
 
 void kvm_coalesce_add(KVMMemoryListener *kml, MemoryRegionSection *section)
