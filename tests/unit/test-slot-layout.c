@@ -593,6 +593,22 @@ static void test_wait(void)
     ADD(&f, section(&vram, 0xfc000000, 0xfd000000, 0));
     commit_after(&f, 0);
     assert_counts(&f, 1, 1);
+
+    /* Nor does less of it.  What waits is in nobody's way. */
+    ADD(&f, section(&vram, 0xfd000000, 0xfd800000, 0));
+    commit_after(&f, 0);
+    assert_counts(&f, 0, 1);
+    DEL(&f, section(&vram, 0xfd000000, 0xfd800000, 0));
+    commit_after(&f, 0);
+    assert_counts(&f, 1, 0);
+    ADD(&f, bar);
+    commit_after(&f, 0);
+    assert_counts(&f, 0, 0);
+    DEL(&f, bar);
+    ADD(&f, section(&rom, 0xfd000000, 0xfd010000, 0));
+    commit_after(&f, 0);
+    assert_counts(&f, 0, 1);
+    g_assert_false(f.change.overlap);
     teardown(&f);
 }
 
