@@ -13,6 +13,7 @@
 #include "qemu/osdep.h"
 #include "libqtest.h"
 #include "qemu/units.h"
+#include "qobject/qdict.h"
 
 #define RAM             (64 * MiB)
 #define TSEG            (16 * MiB)      /* the largest */
@@ -322,8 +323,86 @@ static void test_hammer(const void *opaque)
     g_rand_free(rand_off);
 }
 
+/* A migration that waits at its end has KVM log dirty pages. */
+static void start_logging(Vm *vm)
+{
+    g_autofree char *uri = g_strdup_printf("file:%s/migration", tmp_dir);
+
+    qtest_qmp_assert_success(vm->qts,
+                             "{'execute': 'migrate-set-capabilities',"
+                             " 'arguments': {'capabilities': ["
+                             "  {'capability': 'pause-before-switchover',"
+                             "   'state': true}]}}");
+    qtest_qmp_assert_success(vm->qts, "{'execute': 'migrate',"
+                             " 'arguments': {'uri': %s}}", uri);
+}
+
+static void wait_for_migration(Vm *vm, const char *status)
+{
+    for (int i = 0; i < 1000; i++) {
+        QDict *response = qtest_qmp_assert_success_ref(vm->qts,
+                                             "{'execute': 'query-migrate'}");
+        bool there = g_str_equal(qdict_get_str(response, "status"), status);
+
+        qobject_unref(response);
+        if (there) {
+            return;
+        }
+        g_usleep(20000);
+    }
+    g_error("the migration is not %s", status);
+}
+
+static bool logs(const Vm *vm)
+{
+    for (int i = 0; i < vm->slots->len; i++) {
+        const Slot *slot = &g_array_index(vm->slots, Slot, i);
+
+        if (slot->gpa == 0 && !(slot->flags & 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The flags are right, too, if slots stay that would have been made anew. */
+static void test_logging(const void *opaque)
+{
+    const Machine *m = opaque;
+    Vm vms[2];
+
+    if (!have_kvm()) {
+        return;
+    }
+
+    vm_start(&vms[0], m->name, "on");
+    vm_start(&vms[1], m->name, "off");
+    for (int i = 0; i < 2; i++) {
+        start_logging(&vms[i]);
+        wait_for_migration(&vms[i], "pre-switchover");
+    }
+    assert_same(&vms[0], &vms[1]);
+    g_assert_true(logs(&vms[0]));
+    for (int i = 0; i < 2; i++) {
+        walk(&vms[i], m);
+    }
+    assert_same(&vms[0], &vms[1]);
+    g_assert_true(logs(&vms[0]));
+    g_assert_cmpuint(vms[0].main_deletes, ==, 0);
+    for (int i = 0; i < 2; i++) {
+        qtest_qmp_assert_success(vms[i].qts, "{'execute': 'migrate_cancel'}");
+        wait_for_migration(&vms[i], "cancelled");
+        walk(&vms[i], m);
+    }
+    assert_same(&vms[0], &vms[1]);
+    for (int i = 0; i < 2; i++) {
+        vm_stop(&vms[i]);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    g_autofree char *migration = NULL;
     g_autofree char *image = g_malloc0(64 * KiB);
     g_autoptr(GError) err = NULL;
     int ret;
@@ -341,12 +420,17 @@ int main(int argc, char **argv)
             g_strdup_printf("slot-coalescing/%s/windows", m->name);
         g_autofree char *hammered =
             g_strdup_printf("slot-coalescing/%s/hammer", m->name);
+        g_autofree char *logging =
+            g_strdup_printf("slot-coalescing/%s/logging", m->name);
 
         qtest_add_data_func(windows, m, test_windows);
         qtest_add_data_func(hammered, m, test_hammer);
+        qtest_add_data_func(logging, m, test_logging);
     }
     ret = g_test_run();
 
+    migration = g_build_filename(tmp_dir, "migration", NULL);
+    unlink(migration);
     unlink(rom);
     rmdir(tmp_dir);
     g_free(rom);
