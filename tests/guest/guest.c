@@ -2,7 +2,12 @@
 #include "guest.h"
 
 #define COM1    0x3f8
+#define COM2    0x2f8
 #define EXIT    0xf4    /* -device isa-debug-exit,iobase=0xf4 */
+#define PM1_CNT 0x604   /* where SeaBIOS puts it on pc and q35 */
+#define SLP_EN  0x2000
+
+extern uint32_t multiboot_info;
 
 static unsigned passed, failed;
 
@@ -17,11 +22,16 @@ static struct {
     uint64_t base;
 } __attribute__((packed)) idt_ptr = { sizeof(idt) - 1, (uintptr_t)idt };
 
+static void put_to(uint16_t port, char c)
+{
+    while (!(inb(port + 5) & 0x20)) {
+    }
+    outb(port, c);
+}
+
 static void put(char c)
 {
-    while (!(inb(COM1 + 5) & 0x20)) {
-    }
-    outb(COM1, c);
+    put_to(COM1, c);
 }
 
 static void put_number(uint64_t n, unsigned base)
@@ -87,13 +97,80 @@ void check(bool ok, const char *name, const char *fmt, ...)
     print("\n");
 }
 
+/* Says how it went, and waits until the lab has read its counters. */
+static void tell_lab(void)
+{
+    const char *s = failed ? "@fail see the guest's console\n" : "@phase boot\n";
+
+    if (inb(COM2 + 5) == 0xff) {
+        return;         /* there is no such port */
+    }
+    while (*s) {
+        put_to(COM2, *s++);
+    }
+    do {
+        while (!(inb(COM2 + 5) & 1)) {
+        }
+    } while (inb(COM2) != '\n');
+}
+
 void done(void)
 {
     print("done %u %u\n", (uint64_t)passed, (uint64_t)failed);
+    tell_lab();
     outb(EXIT, failed != 0);
+    outw(PM1_CNT, SLP_EN);
     for (;;) {
         asm volatile("hlt");
     }
+}
+
+uint64_t argument(uint64_t otherwise)
+{
+    const uint32_t *info = (const uint32_t *)(uintptr_t)multiboot_info;
+    const char *line = (const char *)(uintptr_t)info[4], *c;
+    uint64_t n = 0;
+
+    for (c = line; *c; c++) {
+        if (*c == ' ') {
+            line = c + 1;
+        }
+    }
+    for (c = line; *c >= '0' && *c <= '9'; c++) {
+        n = n * 10 + *c - '0';
+    }
+    return c == line || *c ? otherwise : n;
+}
+
+static uint16_t pci_select(unsigned devfn, unsigned reg)
+{
+    outl(0xcf8, 0x80000000 | devfn << 8 | (reg & 0xfc));
+    return 0xcfc + (reg & 3);
+}
+
+uint32_t pci_read32(unsigned devfn, unsigned reg)
+{
+    return inl(pci_select(devfn, reg));
+}
+
+uint8_t pci_read8(unsigned devfn, unsigned reg)
+{
+    return inb(pci_select(devfn, reg));
+}
+
+void pci_write32(unsigned devfn, unsigned reg, uint32_t val)
+{
+    outl(pci_select(devfn, reg), val);
+}
+
+void pci_write16(unsigned devfn, unsigned reg, uint16_t val)
+{
+    outw(pci_select(devfn, reg), val);
+}
+
+void pci_write8(unsigned devfn, unsigned reg, uint8_t val)
+{
+    outb(pci_select(devfn, reg), val);
 }
 
 void idt_set(int vector, void (*handler)(struct interrupt_frame *))

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the bare-metal guests share: ports, MSRs, the local APIC, an IDT and
- * the way they report. One "ok NAME" or "not ok NAME: why" line a check, then
- * done(); a guest that dies or hangs before done() has failed.
+ * What the bare-metal guests share: ports, MSRs, the local APIC, an IDT, PCI
+ * and the way they report. One "ok NAME" or "not ok NAME: why" line a check,
+ * then done(); a guest that dies or hangs before done() has failed.
+ *
+ * In the lab, where there is a second serial port, done() is the end of phase
+ * "boot", and the machine is turned off.
  */
 #ifndef GUEST_H
 #define GUEST_H
@@ -44,6 +47,24 @@ static inline uint8_t inb(uint16_t port)
     return val;
 }
 
+static inline void outw(uint16_t port, uint16_t val)
+{
+    asm volatile("outw %0, %1" : : "a"(val), "Nd"(port) : "memory");
+}
+
+static inline void outl(uint16_t port, uint32_t val)
+{
+    asm volatile("outl %0, %1" : : "a"(val), "Nd"(port) : "memory");
+}
+
+static inline uint32_t inl(uint16_t port)
+{
+    uint32_t val;
+
+    asm volatile("inl %1, %0" : "=a"(val) : "Nd"(port) : "memory");
+    return val;
+}
+
 static inline void wrmsr(uint32_t msr, uint64_t val)
 {
     asm volatile("wrmsr" : : "c"(msr), "a"((uint32_t)val),
@@ -69,9 +90,17 @@ static inline void lapic_write(uint32_t reg, uint32_t val)
 void print(const char *fmt, ...);               /* %s, %u and %x (64 bit) */
 void check(bool ok, const char *name, const char *fmt, ...);
 void done(void) __attribute__((noreturn));
+uint64_t argument(uint64_t otherwise);          /* last word of -append */
 void idt_load(void);
 void idt_set(int vector, void (*handler)(struct interrupt_frame *));
 void ap_boot(uint32_t apic_id);
 void ap_main(void) __attribute__((noreturn));
+
+/* Configuration space of bus 0, one write of the register's own width */
+uint32_t pci_read32(unsigned devfn, unsigned reg);
+uint8_t pci_read8(unsigned devfn, unsigned reg);
+void pci_write32(unsigned devfn, unsigned reg, uint32_t val);
+void pci_write16(unsigned devfn, unsigned reg, uint16_t val);
+void pci_write8(unsigned devfn, unsigned reg, uint8_t val);
 
 #endif

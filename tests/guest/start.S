@@ -16,6 +16,7 @@
     .globl start32
 start32:
     mov $stack_bsp + STACK, %esp
+    mov %ebx, multiboot_info
     mov $main, %edi
 
 long_mode:
@@ -109,6 +110,9 @@ pd:
     .endr
 
     .bss
+    .globl multiboot_info
+multiboot_info:
+    .skip 4
     .balign 16
 stack_bsp:
     .skip STACK
