@@ -102,6 +102,13 @@ check-qemu: qemu
 bench: lab-$(KERNEL)
 	@$(run) --runs drop,default,keep --output $(B)/report/bench.json
 
+# Unmodified QEMU and kernel against ours, each with each.
+compare: lab
+	@scripts/build-linux-unpatched 6.12
+	@scripts/tree-unpatched qemu
+	@QEMU_TREE=qemu-unpatched scripts/build-qemu qemu-system-x86_64
+	@tests/lab/compare $(SCENARIO) --host $(HOST)
+
 # ---- the series -------------------------------------------------------
 
 # Without the source of 7.2 its patches are checked for their form.
@@ -130,7 +137,7 @@ selftests: lab
 
 # What was built goes, what was downloaded and unpacked stays.
 clean:
-	@rm -rf $(B)/qemu $(B)/linux-* $(B)/selftests* $(B)/lab $(B)/report \
+	@rm -rf $(B)/qemu* $(B)/linux-* $(B)/selftests* $(B)/lab $(B)/report \
 		$(B)/firmware $(B)/optionrom $(B)/logs $(B)/meson
 # An edit tree holds a person's work.
 distclean:
@@ -153,6 +160,8 @@ help:
 ## make linux-7.2                     likewise, from sid's source
 ## make linux-debug, linux-7.2-debug  the host kernels with debugging
 ## make check-qemu     QEMU's own tests of our files
+## make compare        SCENARIO on HOST with unmodified QEMU, unmodified kernel,
+##                     both and neither
 ## make series-check   are the patch series in order?
 ## make check-patches  does each kernel patch build, without a new warning?
 ## make check-mutations    do the series' selftests find mistakes?
@@ -167,7 +176,7 @@ help:
 ##
 ## ./configure --help lists the options of a build.
 
-.PHONY: all help boot check check-full check-qemu bench qemu linux firmware \
+.PHONY: all help boot check check-full check-qemu bench compare qemu linux firmware \
 	lab lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
 	linux-debug linux-7.2-debug clean distclean series-check \
 	check-patches check-mutations selftests \
