@@ -156,16 +156,36 @@ static void resolve_slot_coalescing(const KVMRootRequest *request,
         request->slot_coalescing == ON_OFF_AUTO_ON;
 }
 
+static bool resolve_state_coalescing(const KVMRootRequest *request,
+                                     const KVMRootOffer *offer,
+                                     KVMRootEffect *effect, Error **errp)
+{
+    ERRP_GUARD();
+
+    if (request->state_coalescing == ON_OFF_AUTO_ON && offer->confidential) {
+        error_setg(errp, "state-coalescing=on is not for confidential guests: "
+                   "KVM does not tell the state of their vCPUs");
+        error_append_hint(errp, "This guest takes state-coalescing=auto|off."
+                          "\n");
+        return false;
+    }
+
+    effect->state_coalescing = !offer->confidential &&
+        request->state_coalescing != ON_OFF_AUTO_OFF;
+    return true;
+}
+
 bool kvm_root_policy_resolve(const KVMRootRequest *request,
                              const KVMRootOffer *offer,
                              KVMRootEffect *effect, Error **errp)
 {
     KVMRootEffect result;
 
-    /* What auto means for the latter two follows from the first. */
+    /* What auto means for the next two follows from the first. */
     if (!resolve_retention(request, offer, &result, errp) ||
         !resolve_elision(request, offer, &result, errp) ||
-        !resolve_slot_zap(request, offer, &result, errp)) {
+        !resolve_slot_zap(request, offer, &result, errp) ||
+        !resolve_state_coalescing(request, offer, &result, errp)) {
         return false;
     }
     resolve_slot_coalescing(request, offer, &result);

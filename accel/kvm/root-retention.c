@@ -50,6 +50,12 @@ static const KVMRootProperty root_properties[] = {
         .offset = offsetof(KVMState, root_request.slot_coalescing),
         .description = "Leave memory slots alone that a change of the memory "
                        "map does not change",
+    }, {
+        .name = "state-coalescing",
+        .type = "OnOffAuto",
+        .lookup = &OnOffAuto_lookup,
+        .offset = offsetof(KVMState, root_request.state_coalescing),
+        .description = "Do not write vCPU state to KVM that it holds already",
     },
 };
 
@@ -88,6 +94,23 @@ static void root_property_set(Object *obj, Visitor *v, const char *name,
     *(int *)((char *)s + prop->offset) = value;
 }
 
+static bool state_verify_get(Object *obj, Error **errp)
+{
+    return KVM_STATE(obj)->state_coalescing.verify;
+}
+
+static void state_verify_set(Object *obj, bool value, Error **errp)
+{
+    KVMState *s = KVM_STATE(obj);
+
+    if (s->fd != -1) {
+        error_setg(errp, "Cannot set property 'x-state-verify' after the "
+                   "accelerator has been initialized");
+        return;
+    }
+    s->state_coalescing.verify = value;
+}
+
 void kvm_root_retention_class_init(ObjectClass *oc)
 {
     for (int i = 0; i < ARRAY_SIZE(root_properties); i++) {
@@ -99,4 +122,8 @@ void kvm_root_retention_class_init(ObjectClass *oc)
         object_class_property_set_description(oc, prop->name,
                                               prop->description);
     }
+    object_class_property_add_bool(oc, "x-state-verify", state_verify_get,
+                                   state_verify_set);
+    object_class_property_set_description(oc, "x-state-verify",
+        "Abort if KVM does not hold what state-coalescing did not write");
 }

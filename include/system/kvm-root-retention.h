@@ -39,6 +39,7 @@ typedef struct KVMRootRequest {
     OnOffAuto reset_elision;
     KvmSlotZap slot_zap;
     OnOffAuto slot_coalescing;
+    OnOffAuto state_coalescing;
 } KVMRootRequest;
 
 /* With fewer slots than this, slot-coalescing=auto leaves them to the VM. */
@@ -62,6 +63,7 @@ typedef struct KVMRootEffect {
     bool reset_elision;
     KvmSlotZap slot_zap;
     bool slot_coalescing;
+    bool state_coalescing;
 } KVMRootEffect;
 
 /**

@@ -209,6 +209,47 @@ static void test_slot_coalescing(void)
     }
 }
 
+static void test_state_coalescing(void)
+{
+    static const struct {
+        OnOffAuto request;
+        bool confidential, effect;
+        const char *error;
+    } cases[] = {
+        { E(AUTO), false, true },
+        { E(AUTO), true,  false },
+        { E(ON),   false, true },
+        { E(OFF),  false, false },
+        { E(OFF),  true,  false },
+        { E(ON),   true,  false,
+          "state-coalescing=on is not for confidential guests: "
+          "KVM does not tell the state of their vCPUs" },
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(cases); i++) {
+        const KVMRootRequest request = {
+            .state_coalescing = cases[i].request,
+        };
+        const KVMRootOffer offer = {
+            .confidential = cases[i].confidential,
+            .kernel = "6.12.1-test",
+        };
+        KVMRootEffect effect = { .state_coalescing = !cases[i].effect };
+        Error *err = NULL;
+        bool ok = kvm_root_policy_resolve(&request, &offer, &effect, &err);
+
+        g_assert_cmpint(ok, ==, !cases[i].error);
+        if (ok) {
+            g_assert_cmpint(effect.state_coalescing, ==, cases[i].effect);
+        } else {
+            g_assert_cmpstr(error_get_pretty(err), ==, cases[i].error);
+            /* Nothing changed. */
+            g_assert_cmpint(effect.state_coalescing, ==, !cases[i].effect);
+            error_free(err);
+        }
+    }
+}
+
 static void test_slot_zap(void)
 {
     KVMRootEffect effect = { R(KEEP), true, Z(AUTO) };
@@ -271,6 +312,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/root-retention/auto-never-fails", test_auto_never_fails);
     g_test_add_func("/root-retention/slot-coalescing", test_slot_coalescing);
+    g_test_add_func("/root-retention/state-coalescing", test_state_coalescing);
     g_test_add_func("/root-retention/slot-zap", test_slot_zap);
     g_test_add_func("/root-retention/cap-args", test_cap_args);
 

@@ -18,6 +18,7 @@
 #include "system/kvm_int.h"
 #include "system/kvm-root-retention.h"
 #include "system/system.h"
+#include "state-coalesce.h"
 #include "trace.h"
 
 static KVMRootEffect root_effect;
@@ -175,5 +176,6 @@ int kvm_arch_root_retention_init(KVMState *s)
     if (root_effect.slot_coalescing) {
         coalesce_slots(s);
     }
+    kvm_state_coalescing_init(s, root_effect.state_coalescing);
     return 0;
 }
