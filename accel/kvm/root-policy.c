@@ -21,23 +21,38 @@ static uint32_t root_policy_number(KvmRootRetention retention)
         return KVM_X86_TDP_ROOT_DROP;
     case KVM_ROOT_RETENTION_KEEP:
         return KVM_X86_TDP_ROOT_KEEP;
+    case KVM_ROOT_RETENTION_QUOTA:
+        return KVM_X86_TDP_ROOT_QUOTA;
     default:
         /* auto is resolved before anybody asks for its number */
         g_assert_not_reached();
     }
 }
 
-static bool offers_policy(const KVMRootOffer *offer, KvmRootRetention retention)
+bool kvm_root_offers_policy(const KVMRootOffer *offer,
+                            KvmRootRetention retention)
 {
     /* Without the capability the kernel does "default", and only that. */
     return retention == KVM_ROOT_RETENTION_DEFAULT ||
            (offer->capability & (1u << root_policy_number(retention)));
 }
 
-static bool offers_elision(const KVMRootOffer *offer)
+bool kvm_root_offers_flag(const KVMRootOffer *offer, uint32_t flag)
 {
-    return offer->capability &
-           (KVM_X86_TDP_ROOT_ELIDE << KVM_X86_TDP_ROOT_FLAGS_SHIFT);
+    return offer->capability & (flag << KVM_X86_TDP_ROOT_FLAGS_SHIFT);
+}
+
+bool kvm_root_offers_slot_zap(const KVMRootOffer *offer)
+{
+    return offer->slot_quirk || offer->slot_quirk_disabled ||
+           kvm_root_offers_flag(offer, KVM_X86_TDP_ROOT_SLOT);
+}
+
+/* Does KVM hold on to roots that it was not told to let go? */
+static bool retains(const KVMRootEffect *effect)
+{
+    return effect->retention == KVM_ROOT_RETENTION_KEEP ||
+           effect->retention == KVM_ROOT_RETENTION_QUOTA;
 }
 
 static void hint_capability(const KVMRootOffer *offer, Error *const *errp)
@@ -50,19 +65,56 @@ static void hint_capability(const KVMRootOffer *offer, Error *const *errp)
     }
 }
 
+bool kvm_root_quota_valid(uint64_t quota, Error **errp)
+{
+    /* A negative number from QMP looks like a very large one. */
+    if (!quota || quota > INT64_MAX) {
+        error_setg(errp, "Parameter 'root-quota' expects a size of at least "
+                   "1 byte and less than 8 EiB");
+        return false;
+    }
+    return true;
+}
+
+/* What can be told without the host; false if the two contradict each other */
+static bool check_quota(const KVMRootRequest *request, Error **errp)
+{
+    ERRP_GUARD();
+
+    if (request->retention == KVM_ROOT_RETENTION_QUOTA) {
+        if (!request->quota) {
+            error_setg(errp, "root-retention=quota needs root-quota=SIZE");
+            error_append_hint(errp, "SIZE is what the page tables that no vCPU "
+                              "runs on may hold, at least 1 byte, "
+                              "for instance root-quota=64M.\n");
+            return false;
+        }
+    } else if (request->quota) {
+        error_setg(errp, "root-quota is for root-retention=quota, not for "
+                   "root-retention=%s",
+                   KvmRootRetention_str(request->retention));
+        return false;
+    }
+    return true;
+}
+
 static bool resolve_retention(const KVMRootRequest *request,
                               const KVMRootOffer *offer,
                               KVMRootEffect *effect, Error **errp)
 {
     ERRP_GUARD();
 
+    /* Rounded up, for a quota of 0 pages would be another policy. */
+    effect->quota_pages = DIV_ROUND_UP(request->quota, KVM_ROOT_PAGE_SIZE);
+
     if (request->retention == KVM_ROOT_RETENTION_AUTO) {
-        effect->retention = offers_policy(offer, KVM_ROOT_RETENTION_KEEP) ?
+        effect->retention =
+            kvm_root_offers_policy(offer, KVM_ROOT_RETENTION_KEEP) ?
             KVM_ROOT_RETENTION_KEEP : KVM_ROOT_RETENTION_DEFAULT;
         return true;
     }
 
-    if (!offers_policy(offer, request->retention)) {
+    if (!kvm_root_offers_policy(offer, request->retention)) {
         error_setg(errp, "root-retention=%s needs %s%s, which host kernel %s "
                    "does not offer",
                    KvmRootRetention_str(request->retention),
@@ -72,7 +124,7 @@ static bool resolve_retention(const KVMRootRequest *request,
         error_append_hint(errp, "This host takes root-retention=auto");
         for (int i = KVM_ROOT_RETENTION_DEFAULT;
              i < KVM_ROOT_RETENTION__MAX; i++) {
-            if (offers_policy(offer, i)) {
+            if (kvm_root_offers_policy(offer, i)) {
                 error_append_hint(errp, "|%s", KvmRootRetention_str(i));
             }
         }
@@ -84,39 +136,40 @@ static bool resolve_retention(const KVMRootRequest *request,
     return true;
 }
 
-static bool resolve_elision(const KVMRootRequest *request,
-                            const KVMRootOffer *offer,
-                            KVMRootEffect *effect, Error **errp)
+/*
+ * A property that is a flag of the capability.  auto is on if roots are
+ * retained: "drop" was chosen to have none left over, which an elided switch
+ * leaves in the vCPU's cache, and "default" is to change nothing.
+ */
+static bool resolve_flag(const char *property, OnOffAuto asked,
+                         const char *flag_name, uint32_t flag,
+                         const KVMRootOffer *offer,
+                         const KVMRootEffect *effect, bool *on, Error **errp)
 {
     ERRP_GUARD();
+    bool offered = kvm_root_offers_flag(offer, flag);
 
-    switch (request->reset_elision) {
+    switch (asked) {
     case ON_OFF_AUTO_AUTO:
-        /*
-         * An elided switch leaves the other root cached, which is what "drop"
-         * was chosen to avoid, and "default" is to change nothing.
-         */
-        effect->reset_elision = offers_elision(offer) &&
-            effect->retention == KVM_ROOT_RETENTION_KEEP;
+        *on = offered && retains(effect);
         return true;
     case ON_OFF_AUTO_OFF:
-        effect->reset_elision = false;
+        *on = false;
         return true;
     default:
         break;
     }
 
-    if (!offers_elision(offer)) {
-        error_setg(errp, "reset-elision=on needs %s%s, which host kernel %s "
-                   "does not offer",
-                   offer->capability ? "KVM_X86_TDP_ROOT_ELIDE in " : "",
-                   CAP_NAME, offer->kernel);
+    if (!offered) {
+        error_setg(errp, "%s=on needs %s%s%s, which host kernel %s does not "
+                   "offer", property, offer->capability ? flag_name : "",
+                   offer->capability ? " in " : "", CAP_NAME, offer->kernel);
         hint_capability(offer, errp);
-        error_append_hint(errp, "This host takes reset-elision=auto|off.\n");
+        error_append_hint(errp, "This host takes %s=auto|off.\n", property);
         return false;
     }
 
-    effect->reset_elision = true;
+    *on = true;
     return true;
 }
 
@@ -126,18 +179,34 @@ static bool resolve_slot_zap(const KVMRootRequest *request,
 {
     ERRP_GUARD();
 
+    effect->slot_flag = kvm_root_offers_flag(offer, KVM_X86_TDP_ROOT_SLOT);
+
+    if (offer->slot_quirk_disabled) {
+        if (request->slot_zap == KVM_SLOT_ZAP_ALL) {
+            error_setg(errp, "slot-zap=all: slot-zap=slot is in effect through "
+                       "KVM_CAP_DISABLE_QUIRKS2, and host kernel %s can't be "
+                       "told to go back", offer->kernel);
+            error_append_hint(errp, "Until the VM ends it takes "
+                              "slot-zap=auto|slot.\n");
+            return false;
+        }
+        effect->slot_zap = KVM_SLOT_ZAP_SLOT;
+        return true;
+    }
+
     if (request->slot_zap == KVM_SLOT_ZAP_AUTO) {
-        effect->slot_zap = offer->slot_zap &&
-            effect->retention == KVM_ROOT_RETENTION_KEEP ?
+        effect->slot_zap = kvm_root_offers_slot_zap(offer) && retains(effect) ?
             KVM_SLOT_ZAP_AUTO : KVM_SLOT_ZAP_ALL;
         return true;
     }
 
-    if (request->slot_zap == KVM_SLOT_ZAP_SLOT && !offer->slot_zap) {
-        error_setg(errp, "slot-zap=slot needs KVM_X86_QUIRK_SLOT_ZAP_ALL in "
-                   "KVM_CAP_DISABLE_QUIRKS2, which host kernel %s does not "
-                   "offer", offer->kernel);
-        error_append_hint(errp, "Linux 6.12 and later offer it.\n"
+    if (request->slot_zap == KVM_SLOT_ZAP_SLOT &&
+        !kvm_root_offers_slot_zap(offer)) {
+        error_setg(errp, "slot-zap=slot needs KVM_X86_TDP_ROOT_SLOT in "
+                   CAP_NAME " or KVM_X86_QUIRK_SLOT_ZAP_ALL in "
+                   "KVM_CAP_DISABLE_QUIRKS2, and host kernel %s "
+                   "offers neither", offer->kernel);
+        error_append_hint(errp, "Linux 6.12 and later offer the latter.\n"
                           "This host takes slot-zap=auto|all.\n");
         return false;
     }
@@ -179,12 +248,18 @@ bool kvm_root_policy_resolve(const KVMRootRequest *request,
                              const KVMRootOffer *offer,
                              KVMRootEffect *effect, Error **errp)
 {
-    KVMRootEffect result;
+    KVMRootEffect result = {};
 
-    /* What auto means for the next two follows from the first. */
-    if (!resolve_retention(request, offer, &result, errp) ||
-        !resolve_elision(request, offer, &result, errp) ||
+    /* What auto means for the others follows from the first. */
+    if (!check_quota(request, errp) ||
+        !resolve_retention(request, offer, &result, errp) ||
+        !resolve_flag("reset-elision", request->reset_elision,
+                      "KVM_X86_TDP_ROOT_ELIDE", KVM_X86_TDP_ROOT_ELIDE,
+                      offer, &result, &result.reset_elision, errp) ||
         !resolve_slot_zap(request, offer, &result, errp) ||
+        !resolve_flag("root-reclaim", request->reclaim,
+                      "KVM_X86_TDP_ROOT_RECLAIM", KVM_X86_TDP_ROOT_RECLAIM,
+                      offer, &result, &result.reclaim, errp) ||
         !resolve_state_coalescing(request, offer, &result, errp)) {
         return false;
     }
@@ -201,15 +276,18 @@ KvmSlotZap kvm_root_policy_slot_zap(const KVMRootEffect *effect,
         return effect->slot_zap;
     }
 
-    return vfio_present || vfio_pluggable ?
+    return vfio_present || (vfio_pluggable && !effect->slot_flag) ?
         KVM_SLOT_ZAP_ALL : KVM_SLOT_ZAP_SLOT;
 }
 
-bool kvm_root_policy_cap_args(const KVMRootEffect *effect,
-                              uint64_t *policy, uint64_t *flags)
+bool kvm_root_policy_cap_args(const KVMRootEffect *effect, uint64_t args[3])
 {
-    *policy = root_policy_number(effect->retention);
-    *flags = effect->reset_elision ? KVM_X86_TDP_ROOT_ELIDE : 0;
+    args[0] = root_policy_number(effect->retention);
+    args[1] = (effect->reset_elision ? KVM_X86_TDP_ROOT_ELIDE : 0) |
+              (effect->slot_flag && effect->slot_zap == KVM_SLOT_ZAP_SLOT ?
+               KVM_X86_TDP_ROOT_SLOT : 0) |
+              (effect->reclaim ? KVM_X86_TDP_ROOT_RECLAIM : 0);
+    args[2] = effect->quota_pages;
 
-    return *policy != KVM_X86_TDP_ROOT_DEFAULT || *flags;
+    return args[0] != KVM_X86_TDP_ROOT_DEFAULT || args[1];
 }

@@ -56,6 +56,13 @@ static const KVMRootProperty root_properties[] = {
         .lookup = &OnOffAuto_lookup,
         .offset = offsetof(KVMState, root_request.state_coalescing),
         .description = "Do not write vCPU state to KVM that it holds already",
+    }, {
+        .name = "root-reclaim",
+        .type = "OnOffAuto",
+        .lookup = &OnOffAuto_lookup,
+        .offset = offsetof(KVMState, root_request.reclaim),
+        .description = "Let KVM free page tables that no vCPU runs on when "
+                       "memory is short",
     },
 };
 
@@ -68,6 +75,16 @@ static void root_property_get(Object *obj, Visitor *v, const char *name,
     visit_type_enum(v, name, &value, prop->lookup, errp);
 }
 
+static bool root_may_set(KVMState *s, const char *name, Error **errp)
+{
+    if (s->fd != -1) {
+        error_setg(errp, "Cannot set property '%s' after the accelerator has "
+                   "been initialized", name);
+        return false;
+    }
+    return true;
+}
+
 static void root_property_set(Object *obj, Visitor *v, const char *name,
                               void *opaque, Error **errp)
 {
@@ -76,9 +93,7 @@ static void root_property_set(Object *obj, Visitor *v, const char *name,
     KVMState *s = KVM_STATE(obj);
     int value;
 
-    if (s->fd != -1) {
-        error_setg(errp, "Cannot set property '%s' after the accelerator has "
-                   "been initialized", name);
+    if (!root_may_set(s, name, errp)) {
         return;
     }
 
@@ -94,6 +109,28 @@ static void root_property_set(Object *obj, Visitor *v, const char *name,
     *(int *)((char *)s + prop->offset) = value;
 }
 
+static void root_quota_get(Object *obj, Visitor *v, const char *name,
+                           void *opaque, Error **errp)
+{
+    uint64_t value = KVM_STATE(obj)->root_request.quota;
+
+    visit_type_size(v, name, &value, errp);
+}
+
+static void root_quota_set(Object *obj, Visitor *v, const char *name,
+                           void *opaque, Error **errp)
+{
+    KVMState *s = KVM_STATE(obj);
+    uint64_t value;
+
+    if (!root_may_set(s, name, errp) ||
+        !visit_type_size(v, name, &value, errp) ||
+        !kvm_root_quota_valid(value, errp)) {
+        return;
+    }
+    s->root_request.quota = value;
+}
+
 static bool state_verify_get(Object *obj, Error **errp)
 {
     return KVM_STATE(obj)->state_coalescing.verify;
@@ -103,12 +140,9 @@ static void state_verify_set(Object *obj, bool value, Error **errp)
 {
     KVMState *s = KVM_STATE(obj);
 
-    if (s->fd != -1) {
-        error_setg(errp, "Cannot set property 'x-state-verify' after the "
-                   "accelerator has been initialized");
-        return;
+    if (root_may_set(s, "x-state-verify", errp)) {
+        s->state_coalescing.verify = value;
     }
-    s->state_coalescing.verify = value;
 }
 
 void kvm_root_retention_class_init(ObjectClass *oc)
@@ -122,6 +156,12 @@ void kvm_root_retention_class_init(ObjectClass *oc)
         object_class_property_set_description(oc, prop->name,
                                               prop->description);
     }
+
+    object_class_property_add(oc, "root-quota", "size",
+                              root_quota_get, root_quota_set, NULL, NULL);
+    object_class_property_set_description(oc, "root-quota",
+        "What the page tables that no vCPU runs on may hold with "
+        "root-retention=quota, in bytes");
     object_class_property_add_bool(oc, "x-state-verify", state_verify_get,
                                    state_verify_set);
     object_class_property_set_description(oc, "x-state-verify",

@@ -17,7 +17,9 @@
  * KVM_CHECK_EXTENSION on the VM returns BIT(policy) of each policy offered,
  * and the flags offered from KVM_X86_TDP_ROOT_FLAGS_SHIFT up; 0 if the TDP
  * MMU is off.  KVM_ENABLE_CAP takes the policy in args[0], the flags in
- * args[1]; args[2] and args[3] are 0.
+ * args[1], the quota in 4 KiB pages in args[2] if the policy is
+ * KVM_X86_TDP_ROOT_QUOTA, else 0; args[3] is 0.  It may be called at any
+ * time, and either sets all of it or changes nothing.
  */
 #ifndef KVM_CAP_X86_TDP_ROOT_RETENTION
 #define KVM_CAP_X86_TDP_ROOT_RETENTION  20549
@@ -25,11 +27,17 @@
 #define KVM_X86_TDP_ROOT_DEFAULT        0
 #define KVM_X86_TDP_ROOT_DROP           1
 #define KVM_X86_TDP_ROOT_KEEP           2
+#define KVM_X86_TDP_ROOT_QUOTA          3
 
 #define KVM_X86_TDP_ROOT_ELIDE          (1 << 0)
+#define KVM_X86_TDP_ROOT_SLOT           (1 << 1)
+#define KVM_X86_TDP_ROOT_RECLAIM        (1 << 2)
 #endif
 
 #define KVM_X86_TDP_ROOT_FLAGS_SHIFT    16
+
+/* The unit of args[2] and of the kernel's statistics about pages, in bytes */
+#define KVM_ROOT_PAGE_SIZE              4096
 
 struct KVMState;
 
@@ -38,6 +46,8 @@ typedef struct KVMRootRequest {
     KvmRootRetention retention;
     OnOffAuto reset_elision;
     KvmSlotZap slot_zap;
+    OnOffAuto reclaim;
+    uint64_t quota;             /* bytes, 0: not given */
     OnOffAuto slot_coalescing;
     OnOffAuto state_coalescing;
 } KVMRootRequest;
@@ -48,7 +58,8 @@ typedef struct KVMRootRequest {
 /* What the host kernel can give to this VM */
 typedef struct KVMRootOffer {
     uint32_t capability;        /* KVM_CHECK_EXTENSION's answer, 0 if none */
-    bool slot_zap;              /* KVM_X86_QUIRK_SLOT_ZAP_ALL can be disabled */
+    bool slot_quirk;            /* KVM_X86_QUIRK_SLOT_ZAP_ALL can be disabled */
+    bool slot_quirk_disabled;   /* it was, and can't be enabled again */
     unsigned int slots;         /* memory slots per address space */
     bool confidential;          /* a confidential guest */
     const char *kernel;         /* its release, for error messages */
@@ -62,16 +73,30 @@ typedef struct KVMRootEffect {
     KvmRootRetention retention;
     bool reset_elision;
     KvmSlotZap slot_zap;
+    bool slot_flag;             /* slot-zap=slot is a flag, not the quirk */
+    bool reclaim;
+    uint64_t quota_pages;       /* 0 unless the policy is quota */
     bool slot_coalescing;
     bool state_coalescing;
 } KVMRootEffect;
+
+/* Does the host kernel offer a policy (never auto), or a flag? */
+bool kvm_root_offers_policy(const KVMRootOffer *offer,
+                            KvmRootRetention retention);
+bool kvm_root_offers_flag(const KVMRootOffer *offer, uint32_t flag);
+/* ... or slot-zap=slot, by flag or by quirk? */
+bool kvm_root_offers_slot_zap(const KVMRootOffer *offer);
+
+/* Is @quota, in bytes, in the range of root-quota?  Else sets @errp. */
+bool kvm_root_quota_valid(uint64_t quota, Error **errp);
 
 /**
  * kvm_root_policy_resolve: decide what takes effect
  * @request: what was asked for
  * @offer: what the host kernel can give
  * @effect: filled in on success, else untouched
- * @errp: set if a value that was asked for by name can't be given
+ * @errp: set if a value that was asked for by name can't be given, or if the
+ *        values contradict each other
  *
  * Values of auto never fail.
  *
@@ -84,11 +109,11 @@ bool kvm_root_policy_resolve(const KVMRootRequest *request,
 /**
  * kvm_root_policy_slot_zap: decide slot-zap=auto once the devices are known
  * @effect: the outcome of kvm_root_policy_resolve()
- * @vfio_present: the VM has a VFIO device
+ * @vfio_present: the VM has a VFIO device, or is about to get one
  * @vfio_pluggable: the VM may get one later
  *
- * KVM can't go back to zapping all once it was told not to, so that a device
- * which may come later counts as much as one that is there.
+ * With the quirk KVM can't go back to zapping all, so that a device which may
+ * come later counts as much as one that is there.
  *
  * Returns: KVM_SLOT_ZAP_ALL or KVM_SLOT_ZAP_SLOT
  */
@@ -97,15 +122,14 @@ KvmSlotZap kvm_root_policy_slot_zap(const KVMRootEffect *effect,
 
 /**
  * kvm_root_policy_cap_args: the arguments of KVM_ENABLE_CAP
- * @effect: the outcome of kvm_root_policy_resolve()
- * @policy: set to args[0]
- * @flags: set to args[1]
+ * @effect: the outcome of kvm_root_policy_resolve(); the flag for
+ *          slot-zap=slot is not set while that is auto
+ * @args: set to args[0] to args[2]
  *
  * Returns: false if there is nothing to enable, as the kernel does the same
  * by default
  */
-bool kvm_root_policy_cap_args(const KVMRootEffect *effect,
-                              uint64_t *policy, uint64_t *flags);
+bool kvm_root_policy_cap_args(const KVMRootEffect *effect, uint64_t args[3]);
 
 /* Add the properties to the accelerator's class */
 void kvm_root_retention_class_init(ObjectClass *oc);

@@ -1,10 +1,11 @@
 /*
- * QTest for KVM root retention: -accel kvm,root-retention=...,
- * reset-elision=...,slot-zap=...,slot-coalescing=...
+ * QTest for KVM root retention: -accel kvm,root-retention=...,root-quota=...,
+ * reset-elision=...,slot-zap=...,root-reclaim=...,slot-coalescing=...
  *
  * The tests below option/ need no KVM.  Those below kvm/ do; what they expect
- * depends on whether the host's KVM has the capability.  They are skipped on a
- * host without KVM, unless the environment says which host this is:
+ * depends on whether the host's KVM has the capability, and those below
+ * kvm/retention/ are for a host with it only.  They are skipped on a host
+ * without KVM, unless the environment says which host it is:
  *
  *   KVM_ROOT_TEST_HOST=stock      KVM without the capability
  *   KVM_ROOT_TEST_HOST=retention  KVM with it
@@ -36,7 +37,9 @@
 
 static const char *qemu_binary;
 static char *tmp_dir;
-static const char *const tmp_names[] = { "stderr", "log", "firmware" };
+static const char *const tmp_names[] = {
+    "stderr", "log", "firmware",
+};
 
 /* The host */
 
@@ -53,7 +56,7 @@ static const char *const host_names[] = {
 };
 
 static HostKind host, required_host;    /* HOST_NO_KVM requires nothing */
-static bool host_slot_zap;
+static bool host_slot_zap, host_xen;
 static struct utsname host_uts;
 
 static void probe_host(void)
@@ -69,6 +72,7 @@ static void probe_host(void)
                      KVM_CAP_X86_TDP_ROOT_RETENTION) > 0 ?
             HOST_RETENTION : HOST_STOCK;
         host_slot_zap = quirks > 0 && (quirks & KVM_X86_QUIRK_SLOT_ZAP_ALL);
+        host_xen = ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_XEN_HVM) > 0;
         close(vm);
     }
     if (kvm >= 0) {
@@ -105,6 +109,19 @@ static bool have_kvm(void)
     }
     if (host == HOST_NO_KVM) {
         g_test_skip("no KVM on this host");
+        return false;
+    }
+    return true;
+}
+
+/* Returns false, with the test skipped, if the capability isn't there */
+static bool have_capability(void)
+{
+    if (!have_kvm()) {
+        return false;
+    }
+    if (host != HOST_RETENTION) {
+        g_test_skip("KVM on this host lacks the capability");
         return false;
     }
     return true;
@@ -200,15 +217,22 @@ typedef struct RefusedOption {
     "Parameter '" prop "' does not accept value '" value "'\n" \
     "Accepted values: " accepted "\n"
 
-#define RETENTIONS      "auto default drop keep"
+#define BAD_SIZE \
+    "Parameter 'root-quota' expects a non-negative number below 2^64\n" \
+    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, " \
+    "peta-\nand exabytes, respectively.\n"
+
+#define BAD_RANGE \
+    "Parameter 'root-quota' expects a size of at least 1 byte and less than " \
+    "8 EiB"
+
+#define RETENTIONS      "auto default drop keep quota"
 #define ON_OFF_AUTO     "auto on off"
 #define SLOT_ZAPS       "auto all slot"
 
 static const RefusedOption refused_options[] = {
     { "retention-unknown", "kvm,root-retention=nonsense",
       BAD_VALUE("root-retention", "nonsense", RETENTIONS) },
-    { "retention-quota", "kvm,root-retention=quota",
-      BAD_VALUE("root-retention", "quota", RETENTIONS) },
     { "retention-number", "kvm,root-retention=2",
       BAD_VALUE("root-retention", "2", RETENTIONS) },
     { "retention-case", "kvm,root-retention=KEEP",
@@ -231,12 +255,27 @@ static const RefusedOption refused_options[] = {
       BAD_VALUE("slot-coalescing", "maybe", ON_OFF_AUTO) },
     { "slot-coalescing-number", "kvm,slot-coalescing=1",
       BAD_VALUE("slot-coalescing", "1", ON_OFF_AUTO) },
-    { "quota-without-policy", "kvm,root-quota=64M",
-      "Property 'kvm-accel.root-quota' not found\n" },
+    { "quota-unit", "kvm,root-quota=64Q", BAD_SIZE },
+    { "quota-word", "kvm,root-quota=all", BAD_SIZE },
+    { "quota-empty", "kvm,root-quota=", BAD_SIZE },
+    { "quota-negative", "kvm,root-quota=-1",
+      "Value '-1' is out of range for parameter 'root-quota'\n" },
+    { "quota-overflow", "kvm,root-quota=16E",
+      "Value '16E' is out of range for parameter 'root-quota'\n" },
+    { "quota-zero", "kvm,root-quota=0", BAD_RANGE "\n" },
+    { "quota-too-large", "kvm,root-quota=8E", BAD_RANGE "\n" },
+    { "reclaim-unknown", "kvm,root-reclaim=yes",
+      BAD_VALUE("root-reclaim", "yes", ON_OFF_AUTO) },
+    { "reclaim-empty", "kvm,root-reclaim=",
+      BAD_VALUE("root-reclaim", "", ON_OFF_AUTO) },
     { "name-misspelt", "kvm,root-retentoin=keep",
       "Property 'kvm-accel.root-retentoin' not found\n" },
     { "retention-tcg", "tcg,root-retention=keep",
       "Property 'tcg-accel.root-retention' not found\n" },
+    { "quota-tcg", "tcg,root-quota=64M",
+      "Property 'tcg-accel.root-quota' not found\n" },
+    { "reclaim-tcg", "tcg,root-reclaim=on",
+      "Property 'tcg-accel.root-reclaim' not found\n" },
     { "elision-tcg", "tcg,reset-elision=on",
       "Property 'tcg-accel.reset-elision' not found\n" },
     { "slot-zap-tcg", "tcg,slot-zap=slot",
@@ -269,6 +308,12 @@ static const AcceptedOption accepted_options[] = {
     { "retention-default", "root-retention=default" },
     { "retention-drop", "root-retention=drop" },
     { "retention-keep", "root-retention=keep" },
+    { "retention-quota", "root-retention=quota,root-quota=64M" },
+    { "quota-first", "root-quota=1,root-retention=quota" },
+    { "quota-largest", "root-retention=quota,root-quota=7E" },
+    { "reclaim-auto", "root-reclaim=auto" },
+    { "reclaim-on", "root-reclaim=on" },
+    { "reclaim-off", "root-reclaim=off" },
     { "elision-auto", "reset-elision=auto" },
     { "elision-on", "reset-elision=on" },
     { "elision-off", "reset-elision=off" },
@@ -278,8 +323,8 @@ static const AcceptedOption accepted_options[] = {
     { "slot-coalescing-auto", "slot-coalescing=auto" },
     { "slot-coalescing-on", "slot-coalescing=on" },
     { "slot-coalescing-off", "slot-coalescing=off" },
-    { "all", "root-retention=keep,reset-elision=off,slot-zap=slot,"
-      "slot-coalescing=on" },
+    { "all", "root-retention=quota,root-quota=4K,reset-elision=off,"
+      "slot-zap=slot,root-reclaim=on,slot-coalescing=on" },
 };
 
 /* An accepted value gets as far as the KVM device, which is not there */
@@ -324,6 +369,8 @@ static void test_option_introspection(void)
     assert_property(list, "root-retention", "KvmRootRetention");
     assert_property(list, "reset-elision", "OnOffAuto");
     assert_property(list, "slot-zap", "KvmSlotZap");
+    assert_property(list, "root-reclaim", "OnOffAuto");
+    assert_property(list, "root-quota", "size");
     assert_property(list, "slot-coalescing", "OnOffAuto");
 
     qobject_unref(response);
@@ -394,9 +441,10 @@ static void test_option_vfio_types(void)
 
 /*
  * A firmware of 64 KiB that makes KVM reset the vCPU's MMU GUEST_RESETS times
- * by toggling CR4.PSE, which changes no role of a TDP root, and halts.
+ * by toggling CR4.PSE, which changes no role of a TDP root, and halts, or, if
+ * @endless, does that again.
  */
-static char *write_firmware(void)
+static char *write_firmware(bool endless)
 {
     static const uint8_t code[] = {
         0xb9, GUEST_RESETS, 0x00,       /*    mov $GUEST_RESETS, %cx */
@@ -415,21 +463,31 @@ static char *write_firmware(void)
     char *path = tmp_path("firmware");
 
     memcpy(image, code, sizeof(code));
+    if (endless) {
+        image[G_N_ELEMENTS(code) - 3] = 0x90;   /* nop */
+        image[G_N_ELEMENTS(code) - 1] = -(int)G_N_ELEMENTS(code);
+    }
     memcpy(image + 0xfff0, reset_vector, sizeof(reset_vector));
     g_file_set_contents(path, (char *)image, 64 * KiB, &err);
     g_assert_no_error(err);
     return path;
 }
 
-static QTestState *start_guest(const char *accel, const char *machine)
+static QTestState *start_firmware(const char *accel, const char *machine,
+                                  bool endless)
 {
-    g_autofree char *firmware = write_firmware();
+    g_autofree char *firmware = write_firmware(endless);
     g_autofree char *log = tmp_path("log");
 
     unlink(log);
     return qtest_initf("-accel kvm%s -M %s -m 64 -nodefaults -vga none "
                        "-bios %s -D %s -trace 'kvm_root_*'",
                        accel, machine, firmware, log);
+}
+
+static QTestState *start_guest(const char *accel, const char *machine)
+{
+    return start_firmware(accel, machine, false);
 }
 
 /* What the trace event said last, or NULL if it wasn't seen */
@@ -508,43 +566,76 @@ typedef struct EffectCase {
     const char *devices;                /* kvm_root_slot_zap_auto, or NULL */
 } EffectCase;
 
-#define EFFECT(policy, elision, zap) \
-    "root-retention=" policy ",reset-elision=" elision ",slot-zap=" zap
-#define STOCK           EFFECT("default", "off", "all")
+#define EFFECT_QUOTA(policy, quota, elision, zap, reclaim) \
+    "root-retention=" policy ",root-quota=" quota " pages,reset-elision=" \
+    elision ",slot-zap=" zap ",root-reclaim=" reclaim
+#define EFFECT(policy, elision, zap, reclaim) \
+    EFFECT_QUOTA(policy, "0", elision, zap, reclaim)
+#define STOCK           EFFECT("default", "off", "all", "off")
 
 static const EffectCase effect_cases[] = {
     { "auto", "", "q35",
-      STOCK, EFFECT("keep", "on", "auto"),
-      "vfio present 0 pluggable 0: slot-zap=slot" },
+      STOCK, EFFECT("keep", "on", "auto", "on"),
+      "vfio present 0 pluggable 0 revocable 1: slot-zap=slot" },
+    /* What can be withdrawn when a VFIO device comes need not be forgone */
     { "auto-pc", "", "pc",
-      STOCK, EFFECT("keep", "on", "auto"),
-      "vfio present 0 pluggable 1: slot-zap=all" },
+      STOCK, EFFECT("keep", "on", "auto", "on"),
+      "vfio present 0 pluggable 1 revocable 1: slot-zap=slot" },
     { "auto-root-port", "", "q35 -device pcie-root-port",
-      STOCK, EFFECT("keep", "on", "auto"),
-      "vfio present 0 pluggable 1: slot-zap=all" },
-    { "auto-fixed-root-port", "", "q35 -device pcie-root-port,hotplug=off",
-      STOCK, EFFECT("keep", "on", "auto"),
-      "vfio present 0 pluggable 0: slot-zap=slot" },
+      STOCK, EFFECT("keep", "on", "auto", "on"),
+      "vfio present 0 pluggable 1 revocable 1: slot-zap=slot" },
+    /* What else KVM does for the guest makes no difference */
+    { "auto-hyperv", "", "q35 -cpu max,hv-relaxed,hv-vapic,hv-spinlocks=8191,"
+      "hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,hv-tlbflush,hv-ipi",
+      STOCK, EFFECT("keep", "on", "auto", "on"),
+      "vfio present 0 pluggable 0 revocable 1: slot-zap=slot" },
+    { "auto-xen", ",xen-version=0x4000a,kernel-irqchip=split", "q35",
+      STOCK, EFFECT("keep", "on", "auto", "on"),
+      "vfio present 0 pluggable 0 revocable 1: slot-zap=slot" },
     { "default", ",root-retention=default", "q35",
-      STOCK, EFFECT("default", "off", "all") },
+      STOCK, EFFECT("default", "off", "all", "off") },
     { "default-elision", ",root-retention=default,reset-elision=on", "q35",
-      NULL, EFFECT("default", "on", "all") },
+      NULL, EFFECT("default", "on", "all", "off") },
     { "default-slot", ",root-retention=default,slot-zap=slot", "q35",
-      EFFECT("default", "off", "slot"), EFFECT("default", "off", "slot") },
+      EFFECT("default", "off", "slot", "off"),
+      EFFECT("default", "off", "slot", "off") },
+    { "default-reclaim", ",root-retention=default,root-reclaim=on", "q35",
+      NULL, EFFECT("default", "off", "all", "on") },
     { "drop", ",root-retention=drop", "q35",
-      NULL, EFFECT("drop", "off", "all") },
+      NULL, EFFECT("drop", "off", "all", "off") },
     { "drop-elision", ",root-retention=drop,reset-elision=on", "q35",
-      NULL, EFFECT("drop", "on", "all") },
+      NULL, EFFECT("drop", "on", "all", "off") },
     { "keep", ",root-retention=keep", "q35",
-      NULL, EFFECT("keep", "on", "auto"),
-      "vfio present 0 pluggable 0: slot-zap=slot" },
+      NULL, EFFECT("keep", "on", "auto", "on"),
+      "vfio present 0 pluggable 0 revocable 1: slot-zap=slot" },
     { "keep-no-elision", ",root-retention=keep,reset-elision=off", "q35",
-      NULL, EFFECT("keep", "off", "auto"),
-      "vfio present 0 pluggable 0: slot-zap=slot" },
+      NULL, EFFECT("keep", "off", "auto", "on"),
+      "vfio present 0 pluggable 0 revocable 1: slot-zap=slot" },
+    { "keep-no-reclaim", ",root-retention=keep,root-reclaim=off", "q35",
+      NULL, EFFECT("keep", "on", "auto", "off"),
+      "vfio present 0 pluggable 0 revocable 1: slot-zap=slot" },
     { "keep-all", ",root-retention=keep,slot-zap=all", "q35",
-      NULL, EFFECT("keep", "on", "all") },
+      NULL, EFFECT("keep", "on", "all", "on") },
     { "keep-slot-pc", ",root-retention=keep,slot-zap=slot", "pc",
-      NULL, EFFECT("keep", "on", "slot") },
+      NULL, EFFECT("keep", "on", "slot", "on") },
+    { "quota", ",root-retention=quota,root-quota=64M", "q35",
+      NULL, EFFECT_QUOTA("quota", "16384", "on", "auto", "on"),
+      "vfio present 0 pluggable 0 revocable 1: slot-zap=slot" },
+    { "quota-rounded-up", ",root-quota=1,root-retention=quota", "q35",
+      NULL, EFFECT_QUOTA("quota", "1", "on", "auto", "on"),
+      "vfio present 0 pluggable 0 revocable 1: slot-zap=slot" },
+};
+
+/* Of these no host takes any, and the last thing it says is why */
+static const EffectCase contradictions[] = {
+    { "quota-without-size", "root-retention=quota", NULL,
+      "root-retention=quota needs root-quota=SIZE\n"
+      "SIZE is what the page tables that no vCPU runs on may hold, at least "
+      "1 byte, for instance root-quota=64M.\n" },
+    { "size-with-auto", "root-quota=64M", NULL,
+      "root-quota is for root-retention=quota, not for root-retention=auto\n" },
+    { "size-with-keep", "root-quota=64M,root-retention=keep", NULL,
+      "root-quota is for root-retention=quota, not for root-retention=keep\n" },
 };
 
 static void assert_in_effect(const EffectCase *c, const char *expected)
@@ -558,6 +649,21 @@ static void assert_in_effect(const EffectCase *c, const char *expected)
     qtest_quit(qts);
 }
 
+static void test_kvm_contradiction(const void *opaque)
+{
+    const EffectCase *c = opaque;
+    g_autofree char *accel = g_strconcat("kvm,", c->accel, NULL);
+    g_autofree char *prefix = message_prefix(accel);
+    g_autofree char *args = g_strdup_printf("-M none -S -accel %s", accel);
+    g_autofree char *expected =
+        g_strdup_printf("%s%s%sfailed to initialize kvm: "
+                        "Operation not supported\n", prefix, c->stock, prefix);
+
+    if (have_kvm()) {
+        assert_refused(args, expected);
+    }
+}
+
 static void assert_missing_capability(const EffectCase *c)
 {
     g_autofree char *accel = g_strconcat("kvm", c->accel, NULL);
@@ -567,7 +673,8 @@ static void assert_missing_capability(const EffectCase *c)
     g_autofree char *text = NULL;
     /* Of the properties here the first that is not default is refused */
     const char *asked = strstr(accel, "root-retention=default") ?
-        "reset-elision=on" : strstr(accel, "root-retention=");
+        strchr(strstr(accel, "root-retention="), ',') + 1 :
+        strstr(accel, "root-retention=");
     g_autofree char *expected =
         g_strdup_printf("%s%.*s needs KVM_CAP_X86_TDP_ROOT_RETENTION, "
                         "which host kernel %s does not offer\n", prefix,
@@ -589,8 +696,13 @@ static void test_kvm_effect(const void *opaque)
     if (!have_kvm()) {
         return;
     }
-    if (!host_slot_zap && !g_str_has_suffix(c->retention, "all")) {
+    if (host == HOST_STOCK && !host_slot_zap &&
+        strstr(c->accel, "slot-zap=slot")) {
         g_test_skip("this kernel always zaps all (before 6.12)");
+        return;
+    }
+    if (!host_xen && strstr(c->accel, "xen-version=")) {
+        g_test_skip("this kernel has no KVM_XEN");
         return;
     }
 
@@ -605,6 +717,8 @@ static void test_kvm_effect(const void *opaque)
 static const char *const vm_stats[] = {
     "tdp_roots", "tdp_root_pages", "tdp_root_allocs", "tdp_root_reuses",
     "tdp_root_teardowns_unused", "tdp_root_teardowns_slot",
+    "tdp_root_teardowns_quota", "tdp_root_teardowns_reclaim",
+    "tdp_roots_retained", "tdp_root_pages_retained",
     "tdp_root_pages_torn_down",
 };
 
@@ -651,18 +765,27 @@ typedef struct GuestCase {
     const char *name;
     const char *accel;
     bool elided;                /* the guest's resets don't unload */
-    bool torn_down;             /* what they unload is freed */
+    const char *torn_down;      /* what they unload is freed, as this says */
 } GuestCase;
 
+#define UNUSED          "tdp_root_teardowns_unused"
+#define QUOTA           "tdp_root_teardowns_quota"
+
 static const GuestCase guest_cases[] = {
-    { "default", ",root-retention=default", false, false },
+    { "default", ",root-retention=default", false, NULL },
     { "default-elision", ",root-retention=default,reset-elision=on",
-      true, false },
-    { "drop", ",root-retention=drop", false, true },
-    { "drop-elision", ",root-retention=drop,reset-elision=on", true, false },
-    { "keep", ",root-retention=keep", true, false },
+      true, NULL },
+    { "drop", ",root-retention=drop", false, UNUSED },
+    { "drop-elision", ",root-retention=drop,reset-elision=on", true, NULL },
+    { "keep", ",root-retention=keep", true, NULL },
     { "keep-no-elision", ",root-retention=keep,reset-elision=off",
-      false, false },
+      false, NULL },
+    /* The tables of this guest take more than a page, and less than 256 */
+    { "quota-small", ",root-retention=quota,root-quota=4K,reset-elision=off",
+      false, QUOTA },
+    { "quota-large", ",root-retention=quota,root-quota=1M,reset-elision=off",
+      false, NULL },
+    { "quota-elision", ",root-retention=quota,root-quota=4K", true, NULL },
 };
 
 /* A guest that resets its MMU costs what the policy says */
@@ -671,14 +794,10 @@ static void test_kvm_guest(const void *opaque)
     /* Creating the vCPU and its first entry cost a few of each, too. */
     const uint64_t few = GUEST_RESETS / 4;
     const GuestCase *c = opaque;
-    uint64_t loads, teardowns, elided;
+    uint64_t loads, unused, quota, elided;
     QTestState *qts;
 
-    if (!have_kvm()) {
-        return;
-    }
-    if (host != HOST_RETENTION) {
-        g_test_skip("KVM on this host lacks the capability");
+    if (!have_capability()) {
         return;
     }
 
@@ -689,9 +808,10 @@ static void test_kvm_guest(const void *opaque)
                      GUEST_RESETS);
     elided = must_get_stat(qts, "vcpu", "mmu_resets_elided");
     loads = must_get_stat(qts, "vcpu", "mmu_root_loads");
-    teardowns = must_get_stat(qts, "vm", "tdp_root_teardowns_unused");
-    g_test_message("elided %" PRIu64 " loads %" PRIu64 " teardowns %" PRIu64,
-                   elided, loads, teardowns);
+    unused = must_get_stat(qts, "vm", UNUSED);
+    quota = must_get_stat(qts, "vm", QUOTA);
+    g_test_message("elided %" PRIu64 " loads %" PRIu64 " teardowns: unused %"
+                   PRIu64 " quota %" PRIu64, elided, loads, unused, quota);
 
     if (c->elided) {
         g_assert_cmpuint(elided, >=, GUEST_RESETS);
@@ -701,9 +821,14 @@ static void test_kvm_guest(const void *opaque)
         g_assert_cmpuint(loads, >=, GUEST_RESETS);
     }
     if (c->torn_down) {
-        g_assert_cmpuint(teardowns, >=, GUEST_RESETS);
-    } else {
-        g_assert_cmpuint(teardowns, <=, few);
+        g_assert_cmpuint(must_get_stat(qts, "vm", c->torn_down), >=,
+                         GUEST_RESETS);
+    }
+    if (!c->torn_down || !g_str_equal(c->torn_down, UNUSED)) {
+        g_assert_cmpuint(unused, <=, few);
+    }
+    if (!c->torn_down || !g_str_equal(c->torn_down, QUOTA)) {
+        g_assert_cmpuint(quota, <=, few);
     }
     qtest_quit(qts);
 }
@@ -750,15 +875,21 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &effect_cases[i], test_kvm_effect);
     }
+    for (int i = 0; i < ARRAY_SIZE(contradictions); i++) {
+        g_autofree char *path =
+            g_strdup_printf("root-retention/kvm/contradiction/%s",
+                            contradictions[i].name);
+
+        qtest_add_data_func(path, &contradictions[i], test_kvm_contradiction);
+    }
     qtest_add_func("root-retention/kvm/stats", test_kvm_stats);
     for (int i = 0; i < ARRAY_SIZE(guest_cases); i++) {
         g_autofree char *path =
-            g_strdup_printf("root-retention/kvm/guest/%s",
+            g_strdup_printf("root-retention/kvm/retention/guest/%s",
                             guest_cases[i].name);
 
         qtest_add_data_func(path, &guest_cases[i], test_kvm_guest);
     }
-
     ret = g_test_run();
 
     for (int i = 0; i < ARRAY_SIZE(tmp_names); i++) {

@@ -6,16 +6,24 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/units.h"
 #include "system/kvm-root-retention.h"
 
-#define ELIDE           (KVM_X86_TDP_ROOT_ELIDE << KVM_X86_TDP_ROOT_FLAGS_SHIFT)
+#define FLAG(x)         (KVM_X86_TDP_ROOT_##x << KVM_X86_TDP_ROOT_FLAGS_SHIFT)
+#define ELIDE           FLAG(ELIDE)
+#define SLOT            FLAG(SLOT)
+#define RECLAIM         FLAG(RECLAIM)
 #define DEFAULT         (1 << KVM_X86_TDP_ROOT_DEFAULT)
 #define DROP            (1 << KVM_X86_TDP_ROOT_DROP)
 #define KEEP            (1 << KVM_X86_TDP_ROOT_KEEP)
-#define ALL             (DEFAULT | DROP | KEEP | ELIDE)
+#define QUOTA           (1 << KVM_X86_TDP_ROOT_QUOTA)
+#define ALL             (DEFAULT | DROP | KEEP | QUOTA | ELIDE | SLOT | RECLAIM)
+
+/* A kernel with the first patches of the series: what is to be had without */
+#define SOME            (DEFAULT | DROP | KEEP | ELIDE)
 
 /* A policy and a flag that this QEMU does not know: neither used nor missed */
-#define FUTURE          (1 << 3 | 1 << (KVM_X86_TDP_ROOT_FLAGS_SHIFT + 1))
+#define FUTURE          (1 << 4 | 1 << (KVM_X86_TDP_ROOT_FLAGS_SHIFT + 3))
 
 #define R(x)            KVM_ROOT_RETENTION_##x
 #define E(x)            ON_OFF_AUTO_##x
@@ -25,7 +33,7 @@ typedef struct ResolveCase {
     const char *name;
     KVMRootRequest request;
     uint32_t capability;
-    bool slot_zap;
+    bool slot_quirk;
     KVMRootEffect effect;
     const char *error;          /* if set, nothing takes effect */
 } ResolveCase;
@@ -37,15 +45,21 @@ static const ResolveCase resolve_cases[] = {
     { "auto/stock-6.12", { R(AUTO), E(AUTO), Z(AUTO) }, 0, true,
       { R(DEFAULT), false, Z(ALL) } },
     { "auto/full", { R(AUTO), E(AUTO), Z(AUTO) }, ALL, true,
-      { R(KEEP), true, Z(AUTO) } },
+      { R(KEEP), true, Z(AUTO), true, true } },
     { "auto/future", { R(AUTO), E(AUTO), Z(AUTO) }, ALL | FUTURE, true,
-      { R(KEEP), true, Z(AUTO) } },
+      { R(KEEP), true, Z(AUTO), true, true } },
+    { "auto/some", { R(AUTO), E(AUTO), Z(AUTO) }, SOME, true,
+      { R(KEEP), true, Z(AUTO), false, false } },
     { "auto/no-quirk", { R(AUTO), E(AUTO), Z(AUTO) }, ALL, false,
-      { R(KEEP), true, Z(ALL) } },
+      { R(KEEP), true, Z(AUTO), true, true } },
+    { "auto/some-no-quirk", { R(AUTO), E(AUTO), Z(AUTO) }, SOME, false,
+      { R(KEEP), true, Z(ALL), false, false } },
     { "auto/no-elision", { R(AUTO), E(AUTO), Z(AUTO) }, ALL & ~ELIDE, true,
-      { R(KEEP), false, Z(AUTO) } },
+      { R(KEEP), false, Z(AUTO), true, true } },
+    { "auto/no-reclaim", { R(AUTO), E(AUTO), Z(AUTO) }, ALL & ~RECLAIM, true,
+      { R(KEEP), true, Z(AUTO), true, false } },
     { "auto/no-keep", { R(AUTO), E(AUTO), Z(AUTO) }, ALL & ~KEEP, true,
-      { R(DEFAULT), false, Z(ALL) } },
+      { R(DEFAULT), false, Z(ALL), true, false } },
     { "auto/only-future", { R(AUTO), E(AUTO), Z(AUTO) }, FUTURE, true,
       { R(DEFAULT), false, Z(ALL) } },
 
@@ -53,13 +67,13 @@ static const ResolveCase resolve_cases[] = {
     { "default/stock", { R(DEFAULT), E(AUTO), Z(AUTO) }, 0, false,
       { R(DEFAULT), false, Z(ALL) } },
     { "default/full", { R(DEFAULT), E(AUTO), Z(AUTO) }, ALL, true,
-      { R(DEFAULT), false, Z(ALL) } },
+      { R(DEFAULT), false, Z(ALL), true, false } },
 
     /* the other policies by name */
     { "drop/full", { R(DROP), E(AUTO), Z(AUTO) }, ALL, true,
-      { R(DROP), false, Z(ALL) } },
+      { R(DROP), false, Z(ALL), true, false } },
     { "keep/full", { R(KEEP), E(AUTO), Z(AUTO) }, ALL, true,
-      { R(KEEP), true, Z(AUTO) } },
+      { R(KEEP), true, Z(AUTO), true, true } },
     { "drop/stock", { R(DROP), E(AUTO), Z(AUTO) }, 0, true, {},
       "root-retention=drop needs KVM_CAP_X86_TDP_ROOT_RETENTION, "
       "which host kernel 6.12.1-test does not offer" },
@@ -71,13 +85,46 @@ static const ResolveCase resolve_cases[] = {
       "KVM_CAP_X86_TDP_ROOT_RETENTION, "
       "which host kernel 6.12.1-test does not offer" },
 
+    /* quota retains as keep does; its size is rounded up to pages */
+    { "quota/full", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), 64 * MiB }, ALL,
+      true, { R(QUOTA), true, Z(AUTO), true, true, 16384 } },
+    { "quota/1-byte", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), 1 }, ALL,
+      true, { R(QUOTA), true, Z(AUTO), true, true, 1 } },
+    { "quota/1-page", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), 4096 }, ALL,
+      true, { R(QUOTA), true, Z(AUTO), true, true, 1 } },
+    { "quota/1-page-and-a-bit", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), 4097 },
+      ALL, true, { R(QUOTA), true, Z(AUTO), true, true, 2 } },
+    { "quota/largest", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), INT64_MAX },
+      ALL, true, { R(QUOTA), true, Z(AUTO), true, true, 1ull << 51 } },
+    { "quota/no-size", { R(QUOTA), E(AUTO), Z(AUTO) }, ALL, true, {},
+      "root-retention=quota needs root-quota=SIZE" },
+    { "quota/no-size-stock", { R(QUOTA), E(AUTO), Z(AUTO) }, 0, true, {},
+      "root-retention=quota needs root-quota=SIZE" },
+    { "quota/stock", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), 4096 }, 0, true,
+      {}, "root-retention=quota needs KVM_CAP_X86_TDP_ROOT_RETENTION, "
+      "which host kernel 6.12.1-test does not offer" },
+    { "quota/no-quota", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), 4096 }, SOME,
+      true, {}, "root-retention=quota needs that policy in "
+      "KVM_CAP_X86_TDP_ROOT_RETENTION, "
+      "which host kernel 6.12.1-test does not offer" },
+    { "quota/size-for-auto", { R(AUTO), E(AUTO), Z(AUTO), E(AUTO), 4096 }, ALL,
+      true, {},
+      "root-quota is for root-retention=quota, not for root-retention=auto" },
+    { "quota/size-for-default", { R(DEFAULT), E(AUTO), Z(AUTO), E(AUTO), 4096 },
+      ALL, true, {},
+      "root-quota is for root-retention=quota, "
+      "not for root-retention=default" },
+    { "quota/size-for-keep", { R(KEEP), E(AUTO), Z(AUTO), E(AUTO), 4096 }, 0,
+      true, {},
+      "root-quota is for root-retention=quota, not for root-retention=keep" },
+
     /* elision is independent of the policy once it is asked for by name */
     { "elision-on/default", { R(DEFAULT), E(ON), Z(AUTO) }, ALL, true,
-      { R(DEFAULT), true, Z(ALL) } },
+      { R(DEFAULT), true, Z(ALL), true, false } },
     { "elision-on/drop", { R(DROP), E(ON), Z(AUTO) }, ALL, true,
-      { R(DROP), true, Z(ALL) } },
+      { R(DROP), true, Z(ALL), true, false } },
     { "elision-off/keep", { R(KEEP), E(OFF), Z(AUTO) }, ALL, true,
-      { R(KEEP), false, Z(AUTO) } },
+      { R(KEEP), false, Z(AUTO), true, true } },
     { "elision-off/stock", { R(AUTO), E(OFF), Z(AUTO) }, 0, false,
       { R(DEFAULT), false, Z(ALL) } },
     { "elision-on/stock", { R(AUTO), E(ON), Z(AUTO) }, 0, true, {},
@@ -89,24 +136,46 @@ static const ResolveCase resolve_cases[] = {
       "KVM_CAP_X86_TDP_ROOT_RETENTION, "
       "which host kernel 6.12.1-test does not offer" },
 
-    /* so is slot-zap, which stock kernels have too */
-    { "slot/stock-6.12", { R(AUTO), E(AUTO), Z(SLOT) }, 0, true,
-      { R(DEFAULT), false, Z(SLOT) } },
-    { "slot/default", { R(DEFAULT), E(AUTO), Z(SLOT) }, ALL, true,
-      { R(DEFAULT), false, Z(SLOT) } },
-    { "slot/keep", { R(KEEP), E(AUTO), Z(SLOT) }, ALL, true,
-      { R(KEEP), true, Z(SLOT) } },
-    { "slot/stock-6.1", { R(AUTO), E(AUTO), Z(SLOT) }, 0, false, {},
-      "slot-zap=slot needs KVM_X86_QUIRK_SLOT_ZAP_ALL in "
-      "KVM_CAP_DISABLE_QUIRKS2, "
+    /* so is reclaim */
+    { "reclaim-on/default", { R(DEFAULT), E(AUTO), Z(AUTO), E(ON) }, ALL, true,
+      { R(DEFAULT), false, Z(ALL), true, true } },
+    { "reclaim-on/drop", { R(DROP), E(AUTO), Z(AUTO), E(ON) }, ALL, true,
+      { R(DROP), false, Z(ALL), true, true } },
+    { "reclaim-off/keep", { R(KEEP), E(AUTO), Z(AUTO), E(OFF) }, ALL, true,
+      { R(KEEP), true, Z(AUTO), true, false } },
+    { "reclaim-off/stock", { R(AUTO), E(AUTO), Z(AUTO), E(OFF) }, 0, true,
+      { R(DEFAULT), false, Z(ALL) } },
+    { "reclaim-on/stock", { R(AUTO), E(AUTO), Z(AUTO), E(ON) }, 0, true, {},
+      "root-reclaim=on needs KVM_CAP_X86_TDP_ROOT_RETENTION, "
       "which host kernel 6.12.1-test does not offer" },
+    { "reclaim-on/no-reclaim", { R(KEEP), E(AUTO), Z(AUTO), E(ON) }, SOME, true,
+      {},
+      "root-reclaim=on needs KVM_X86_TDP_ROOT_RECLAIM in "
+      "KVM_CAP_X86_TDP_ROOT_RETENTION, "
+      "which host kernel 6.12.1-test does not offer" },
+
+    /* and slot-zap, which stock kernels have too, but can't withdraw */
+    { "slot/stock-6.12", { R(AUTO), E(AUTO), Z(SLOT) }, 0, true,
+      { R(DEFAULT), false, Z(SLOT), false } },
+    { "slot/default", { R(DEFAULT), E(AUTO), Z(SLOT) }, ALL, true,
+      { R(DEFAULT), false, Z(SLOT), true } },
+    { "slot/keep", { R(KEEP), E(AUTO), Z(SLOT) }, ALL, true,
+      { R(KEEP), true, Z(SLOT), true, true } },
+    { "slot/keep-some", { R(KEEP), E(AUTO), Z(SLOT) }, SOME, true,
+      { R(KEEP), true, Z(SLOT), false, false } },
+    { "slot/keep-no-quirk", { R(KEEP), E(AUTO), Z(SLOT) }, ALL, false,
+      { R(KEEP), true, Z(SLOT), true, true } },
+    { "slot/stock-6.1", { R(AUTO), E(AUTO), Z(SLOT) }, 0, false, {},
+      "slot-zap=slot needs KVM_X86_TDP_ROOT_SLOT in "
+      "KVM_CAP_X86_TDP_ROOT_RETENTION or KVM_X86_QUIRK_SLOT_ZAP_ALL in "
+      "KVM_CAP_DISABLE_QUIRKS2, and host kernel 6.12.1-test offers neither" },
     { "all/keep", { R(KEEP), E(AUTO), Z(ALL) }, ALL, true,
-      { R(KEEP), true, Z(ALL) } },
+      { R(KEEP), true, Z(ALL), true, true } },
     { "all/stock-6.1", { R(AUTO), E(AUTO), Z(ALL) }, 0, false,
       { R(DEFAULT), false, Z(ALL) } },
 
     /* of several that can't be given, the policy is named */
-    { "first-error", { R(KEEP), E(ON), Z(SLOT) }, 0, false, {},
+    { "first-error", { R(KEEP), E(ON), Z(SLOT), E(ON) }, 0, false, {},
       "root-retention=keep needs KVM_CAP_X86_TDP_ROOT_RETENTION, "
       "which host kernel 6.12.1-test does not offer" },
 };
@@ -116,6 +185,9 @@ static void assert_effect(const KVMRootEffect *a, const KVMRootEffect *b)
     g_assert_cmpint(a->retention, ==, b->retention);
     g_assert_cmpint(a->reset_elision, ==, b->reset_elision);
     g_assert_cmpint(a->slot_zap, ==, b->slot_zap);
+    g_assert_cmpint(a->slot_flag, ==, b->slot_flag);
+    g_assert_cmpint(a->reclaim, ==, b->reclaim);
+    g_assert_cmpuint(a->quota_pages, ==, b->quota_pages);
 }
 
 static void test_resolve(gconstpointer opaque)
@@ -123,11 +195,11 @@ static void test_resolve(gconstpointer opaque)
     const ResolveCase *c = opaque;
     const KVMRootOffer offer = {
         .capability = c->capability,
-        .slot_zap = c->slot_zap,
+        .slot_quirk = c->slot_quirk,
         .kernel = "6.12.1-test",
     };
     /* auto is never in effect, so that it shows if this was not written */
-    const KVMRootEffect untouched = { R(AUTO), true, Z(AUTO) };
+    const KVMRootEffect untouched = { R(AUTO), true, Z(AUTO), true, true, 5 };
     KVMRootEffect effect = untouched;
     Error *err = NULL;
     bool ok;
@@ -146,21 +218,22 @@ static void test_resolve(gconstpointer opaque)
     }
 }
 
-/* auto for all three succeeds and is resolved, whatever a kernel may answer */
+/* auto for all succeeds and is resolved, whatever a kernel may answer */
 static void test_auto_never_fails(void)
 {
-    const KVMRootRequest request = { R(AUTO), E(AUTO), Z(AUTO) };
+    const KVMRootRequest request = { R(AUTO), E(AUTO), Z(AUTO), E(AUTO) };
 
-    for (uint32_t policies = 0; policies < 16; policies++) {
-        for (uint32_t flags = 0; flags < 8; flags++) {
-            for (int slot_zap = 0; slot_zap < 2; slot_zap++) {
+    for (uint32_t policies = 0; policies < 32; policies++) {
+        for (uint32_t flags = 0; flags < 16; flags++) {
+            for (int slot_quirk = 0; slot_quirk < 2; slot_quirk++) {
                 const KVMRootOffer offer = {
                     .capability =
                         policies | flags << KVM_X86_TDP_ROOT_FLAGS_SHIFT,
-                    .slot_zap = slot_zap,
+                    .slot_quirk = slot_quirk,
                     .kernel = "6.12.1-test",
                 };
                 bool keep = policies & KEEP;
+                bool slot = flags & KVM_X86_TDP_ROOT_SLOT;
                 KVMRootEffect effect;
 
                 g_assert_true(kvm_root_policy_resolve(&request, &offer,
@@ -170,7 +243,12 @@ static void test_auto_never_fails(void)
                 g_assert_cmpint(effect.reset_elision, ==,
                                 keep && (flags & KVM_X86_TDP_ROOT_ELIDE));
                 g_assert_cmpint(effect.slot_zap, ==,
-                                keep && slot_zap ? Z(AUTO) : Z(ALL));
+                                keep && (slot || slot_quirk) ?
+                                Z(AUTO) : Z(ALL));
+                g_assert_cmpint(effect.slot_flag, ==, slot);
+                g_assert_cmpint(effect.reclaim, ==,
+                                keep && (flags & KVM_X86_TDP_ROOT_RECLAIM));
+                g_assert_cmpuint(effect.quota_pages, ==, 0);
             }
         }
     }
@@ -250,26 +328,74 @@ static void test_state_coalescing(void)
     }
 }
 
+/* Once the quirk is disabled, slot is in effect whatever is asked for */
+static void test_quirk_is_for_good(void)
+{
+    const KVMRootOffer offer = {
+        .slot_quirk = true,
+        .slot_quirk_disabled = true,
+        .kernel = "6.12.1-test",
+    };
+    KVMRootRequest request = { R(AUTO), E(AUTO), Z(AUTO) };
+    KVMRootEffect effect = { R(AUTO) };
+    Error *err = NULL;
+
+    g_assert_true(kvm_root_offers_slot_zap(&offer));
+    g_assert_true(kvm_root_policy_resolve(&request, &offer, &effect,
+                                          &error_abort));
+    g_assert_cmpint(effect.slot_zap, ==, Z(SLOT));
+    g_assert_false(effect.slot_flag);
+
+    request.slot_zap = Z(SLOT);
+    g_assert_true(kvm_root_policy_resolve(&request, &offer, &effect,
+                                          &error_abort));
+    g_assert_cmpint(effect.slot_zap, ==, Z(SLOT));
+
+    request.slot_zap = Z(ALL);
+    g_assert_false(kvm_root_policy_resolve(&request, &offer, &effect, &err));
+    g_assert_cmpstr(error_get_pretty(err), ==,
+                    "slot-zap=all: slot-zap=slot is in effect through "
+                    "KVM_CAP_DISABLE_QUIRKS2, and host kernel 6.12.1-test "
+                    "can't be told to go back");
+    error_free(err);
+    g_assert_cmpint(effect.slot_zap, ==, Z(SLOT));
+}
+
 static void test_slot_zap(void)
 {
-    KVMRootEffect effect = { R(KEEP), true, Z(AUTO) };
+    static const struct {
+        bool slot_flag, present, pluggable;
+        KvmSlotZap slot_zap;
+    } cases[] = {
+        { false, false, false, Z(SLOT) },
+        { false, true, false, Z(ALL) },
+        { false, false, true, Z(ALL) },
+        { false, true, true, Z(ALL) },
+        /* What can be withdrawn need not be forgone */
+        { true, false, false, Z(SLOT) },
+        { true, true, false, Z(ALL) },
+        { true, false, true, Z(SLOT) },
+        { true, true, true, Z(ALL) },
+    };
+    KVMRootEffect effect = { R(KEEP), true };
 
-    g_assert_cmpint(kvm_root_policy_slot_zap(&effect, false, false), ==,
-                    Z(SLOT));
-    g_assert_cmpint(kvm_root_policy_slot_zap(&effect, true, false), ==,
-                    Z(ALL));
-    g_assert_cmpint(kvm_root_policy_slot_zap(&effect, false, true), ==,
-                    Z(ALL));
-    g_assert_cmpint(kvm_root_policy_slot_zap(&effect, true, true), ==,
-                    Z(ALL));
+    for (int i = 0; i < ARRAY_SIZE(cases); i++) {
+        effect.slot_flag = cases[i].slot_flag;
+        effect.slot_zap = Z(AUTO);
+        g_assert_cmpint(kvm_root_policy_slot_zap(&effect, cases[i].present,
+                                                 cases[i].pluggable),
+                        ==, cases[i].slot_zap);
 
-    /* What was asked for by name stands, with VFIO too */
-    effect.slot_zap = Z(SLOT);
-    g_assert_cmpint(kvm_root_policy_slot_zap(&effect, true, true), ==,
-                    Z(SLOT));
-    effect.slot_zap = Z(ALL);
-    g_assert_cmpint(kvm_root_policy_slot_zap(&effect, false, false), ==,
-                    Z(ALL));
+        /* What was asked for by name stands, with VFIO too */
+        effect.slot_zap = Z(SLOT);
+        g_assert_cmpint(kvm_root_policy_slot_zap(&effect, cases[i].present,
+                                                 cases[i].pluggable),
+                        ==, Z(SLOT));
+        effect.slot_zap = Z(ALL);
+        g_assert_cmpint(kvm_root_policy_slot_zap(&effect, cases[i].present,
+                                                 cases[i].pluggable),
+                        ==, Z(ALL));
+    }
 }
 
 static void test_cap_args(void)
@@ -277,26 +403,33 @@ static void test_cap_args(void)
     static const struct {
         KVMRootEffect effect;
         bool enable;
-        uint64_t policy, flags;
+        uint64_t args[3];
     } cases[] = {
         /* A kernel that is left alone behaves exactly as one without */
-        { { R(DEFAULT), false, Z(ALL) },  false, 0, 0 },
-        { { R(DEFAULT), false, Z(SLOT) }, false, 0, 0 },
-        { { R(DEFAULT), true, Z(ALL) },   true, 0, 1 },
-        { { R(DROP), false, Z(ALL) },     true, 1, 0 },
-        { { R(DROP), true, Z(ALL) },      true, 1, 1 },
-        { { R(KEEP), false, Z(ALL) },     true, 2, 0 },
-        { { R(KEEP), true, Z(AUTO) },     true, 2, 1 },
+        { { R(DEFAULT), false, Z(ALL) },              false, { 0, 0, 0 } },
+        { { R(DEFAULT), false, Z(ALL), true },        false, { 0, 0, 0 } },
+        { { R(DEFAULT), false, Z(SLOT) },             false, { 0, 0, 0 } },
+        { { R(DEFAULT), false, Z(SLOT), true },       true,  { 0, 2, 0 } },
+        { { R(DEFAULT), true, Z(ALL) },               true,  { 0, 1, 0 } },
+        { { R(DEFAULT), false, Z(ALL), true, true },  true,  { 0, 4, 0 } },
+        { { R(DROP), false, Z(ALL) },                 true,  { 1, 0, 0 } },
+        { { R(DROP), true, Z(ALL) },                  true,  { 1, 1, 0 } },
+        { { R(KEEP), false, Z(ALL) },                 true,  { 2, 0, 0 } },
+        { { R(KEEP), true, Z(AUTO), true },           true,  { 2, 1, 0 } },
+        { { R(KEEP), true, Z(SLOT), false },          true,  { 2, 1, 0 } },
+        { { R(KEEP), true, Z(SLOT), true, true },     true,  { 2, 7, 0 } },
+        { { R(QUOTA), false, Z(ALL), true, false, 9 }, true, { 3, 0, 9 } },
+        { { R(QUOTA), true, Z(SLOT), true, true, 9 }, true,  { 3, 7, 9 } },
     };
 
     for (int i = 0; i < ARRAY_SIZE(cases); i++) {
-        uint64_t policy, flags;
+        uint64_t args[3];
 
-        g_assert_cmpint(kvm_root_policy_cap_args(&cases[i].effect,
-                                                 &policy, &flags),
+        g_assert_cmpint(kvm_root_policy_cap_args(&cases[i].effect, args),
                         ==, cases[i].enable);
-        g_assert_cmpuint(policy, ==, cases[i].policy);
-        g_assert_cmpuint(flags, ==, cases[i].flags);
+        for (int j = 0; j < ARRAY_SIZE(args); j++) {
+            g_assert_cmpuint(args[j], ==, cases[i].args[j]);
+        }
     }
 }
 
@@ -313,6 +446,8 @@ int main(int argc, char **argv)
     g_test_add_func("/root-retention/auto-never-fails", test_auto_never_fails);
     g_test_add_func("/root-retention/slot-coalescing", test_slot_coalescing);
     g_test_add_func("/root-retention/state-coalescing", test_state_coalescing);
+    g_test_add_func("/root-retention/quirk-is-for-good",
+                    test_quirk_is_for_good);
     g_test_add_func("/root-retention/slot-zap", test_slot_zap);
     g_test_add_func("/root-retention/cap-args", test_cap_args);
 
