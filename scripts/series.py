@@ -104,7 +104,7 @@ class Tree:
 
 TREES = {
     "qemu": Tree("qemu", "qemu", "qemu",
-                 ("accel", "hw", "include", "qapi", "target",
+                 ("accel", "hw", "include", "qapi", "stubs", "target",
                   "tests/qtest", "tests/unit")),
     "linux": Tree("linux", "linux-6.12", "linux-6.12"),
     "linux-7.2": Tree("linux-7.2", "linux-7.2", "linux-7.2", optional=True),

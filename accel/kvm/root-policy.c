@@ -269,6 +269,40 @@ bool kvm_root_policy_resolve(const KVMRootRequest *request,
     return true;
 }
 
+bool kvm_root_policy_change(const KVMRootRequest *request,
+                            const KvmRootRetentionChange *change,
+                            KVMRootRequest *result, Error **errp)
+{
+    KVMRootRequest r = *request;
+
+    if (change->has_root_quota &&
+        !kvm_root_quota_valid(change->root_quota, errp)) {
+        return false;
+    }
+
+    if (change->has_root_retention) {
+        r.retention = change->root_retention;
+        if (r.retention != KVM_ROOT_RETENTION_QUOTA) {
+            r.quota = 0;
+        }
+    }
+    if (change->has_root_quota) {
+        r.quota = change->root_quota;
+    }
+    if (change->has_reset_elision) {
+        r.reset_elision = change->reset_elision;
+    }
+    if (change->has_slot_zap) {
+        r.slot_zap = change->slot_zap;
+    }
+    if (change->has_root_reclaim) {
+        r.reclaim = change->root_reclaim;
+    }
+
+    *result = r;
+    return true;
+}
+
 KvmSlotZap kvm_root_policy_slot_zap(const KVMRootEffect *effect,
                                     bool vfio_present, bool vfio_pluggable)
 {

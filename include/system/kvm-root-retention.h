@@ -107,6 +107,22 @@ bool kvm_root_policy_resolve(const KVMRootRequest *request,
                              KVMRootEffect *effect, Error **errp);
 
 /**
+ * kvm_root_policy_change: what is asked for after a change
+ * @request: what was asked for before
+ * @change: members that are absent leave theirs as it was, but a quota is
+ *          forgotten with the policy that it was for
+ * @result: filled in on success, else untouched; may be @request
+ * @errp: set if a value is out of range
+ *
+ * Whether the values fit together is up to kvm_root_policy_resolve().
+ *
+ * Returns: true on success
+ */
+bool kvm_root_policy_change(const KVMRootRequest *request,
+                            const KvmRootRetentionChange *change,
+                            KVMRootRequest *result, Error **errp);
+
+/**
  * kvm_root_policy_slot_zap: decide slot-zap=auto once the devices are known
  * @effect: the outcome of kvm_root_policy_resolve()
  * @vfio_present: the VM has a VFIO device, or is about to get one
@@ -141,5 +157,28 @@ void kvm_root_retention_class_init(ObjectClass *oc);
  * Returns: 0 on success, negative errno on failure
  */
 int kvm_arch_root_retention_init(struct KVMState *s);
+
+/* What was asked for, what is in effect, and what the host offers */
+typedef struct KVMRootState {
+    const KVMRootRequest *request;
+    const KVMRootEffect *effect;
+    const KVMRootOffer *offer;
+} KVMRootState;
+
+/*
+ * With the BQL held, after the machine was created.  Returns false, with @errp
+ * set, if the VM does not run on KVM.
+ */
+bool kvm_arch_root_retention_get(KVMRootState *state, Error **errp);
+
+/*
+ * Change what is asked for and put it into effect, all or nothing.  With the
+ * BQL held, after the machine was created; vCPUs may be running.  KVM may have
+ * to wait for a worker that frees page tables.
+ *
+ * Returns: true on success
+ */
+bool kvm_arch_root_retention_set(const KvmRootRetentionChange *change,
+                                 Error **errp);
 
 #endif

@@ -433,6 +433,82 @@ static void test_cap_args(void)
     }
 }
 
+static void assert_request(const KVMRootRequest *a, const KVMRootRequest *b)
+{
+    g_assert_cmpint(a->retention, ==, b->retention);
+    g_assert_cmpint(a->reset_elision, ==, b->reset_elision);
+    g_assert_cmpint(a->slot_zap, ==, b->slot_zap);
+    g_assert_cmpint(a->reclaim, ==, b->reclaim);
+    g_assert_cmpuint(a->quota, ==, b->quota);
+}
+
+#define RETENTION(x) \
+    .has_root_retention = true, .root_retention = KVM_ROOT_RETENTION_##x
+#define BAD_SIZE        "Parameter 'root-quota' expects a size of at least " \
+                        "1 byte and less than 8 EiB"
+#define SIZE(x)         .has_root_quota = true, .root_quota = x
+
+static void test_change(void)
+{
+    static const struct {
+        KVMRootRequest before;
+        KvmRootRetentionChange change;
+        KVMRootRequest after;
+        const char *error;
+    } cases[] = {
+        { { R(DROP), E(ON), Z(ALL), E(OFF) }, {},
+          { R(DROP), E(ON), Z(ALL), E(OFF) } },
+        { { R(QUOTA), E(ON), Z(ALL), E(OFF), 9 }, {},
+          { R(QUOTA), E(ON), Z(ALL), E(OFF), 9 } },
+        /* each member by itself */
+        { { R(DROP), E(ON), Z(ALL), E(OFF) }, { RETENTION(KEEP) },
+          { R(KEEP), E(ON), Z(ALL), E(OFF) } },
+        { { R(DROP), E(ON), Z(ALL), E(OFF) },
+          { .has_reset_elision = true, .reset_elision = E(OFF) },
+          { R(DROP), E(OFF), Z(ALL), E(OFF) } },
+        { { R(DROP), E(ON), Z(ALL), E(OFF) },
+          { .has_slot_zap = true, .slot_zap = Z(SLOT) },
+          { R(DROP), E(ON), Z(SLOT), E(OFF) } },
+        { { R(DROP), E(ON), Z(ALL), E(OFF) },
+          { .has_root_reclaim = true, .root_reclaim = E(AUTO) },
+          { R(DROP), E(ON), Z(ALL), E(AUTO) } },
+        /* a quota comes with its policy, and goes with it */
+        { { R(AUTO) }, { RETENTION(QUOTA), SIZE(7) },
+          { R(QUOTA), .quota = 7 } },
+        { { R(QUOTA), .quota = 7 }, { SIZE(8) }, { R(QUOTA), .quota = 8 } },
+        { { R(QUOTA), .quota = 7 }, { RETENTION(QUOTA) },
+          { R(QUOTA), .quota = 7 } },
+        { { R(QUOTA), .quota = 7 }, { RETENTION(AUTO) }, { R(AUTO) } },
+        /* resolve refuses these two */
+        { { R(KEEP) }, { RETENTION(QUOTA) }, { R(QUOTA) } },
+        { { R(QUOTA), .quota = 7 }, { RETENTION(KEEP), SIZE(8) },
+          { R(KEEP), .quota = 8 } },
+        { { R(KEEP) }, { RETENTION(QUOTA), SIZE(INT64_MAX) },
+          { R(QUOTA), .quota = INT64_MAX } },
+        { { R(KEEP) }, { RETENTION(QUOTA), SIZE(0) }, {}, BAD_SIZE },
+        { { R(KEEP) }, { RETENTION(QUOTA), SIZE(1ull << 63) }, {}, BAD_SIZE },
+        { { R(QUOTA), .quota = 7 }, { RETENTION(KEEP), SIZE(0) }, {},
+          BAD_SIZE },
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(cases); i++) {
+        KVMRootRequest request = cases[i].before;
+        Error *err = NULL;
+        bool ok = kvm_root_policy_change(&request, &cases[i].change, &request,
+                                         &err);
+
+        g_assert_cmpint(ok, ==, !cases[i].error);
+        if (ok) {
+            g_assert_null(err);
+            assert_request(&request, &cases[i].after);
+        } else {
+            g_assert_cmpstr(error_get_pretty(err), ==, cases[i].error);
+            error_free(err);
+            assert_request(&request, &cases[i].before);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -450,6 +526,7 @@ int main(int argc, char **argv)
                     test_quirk_is_for_good);
     g_test_add_func("/root-retention/slot-zap", test_slot_zap);
     g_test_add_func("/root-retention/cap-args", test_cap_args);
+    g_test_add_func("/root-retention/change", test_change);
 
     return g_test_run();
 }

@@ -294,3 +294,43 @@ int kvm_arch_root_retention_init(KVMState *s)
     kvm_state_coalescing_init(s, root_effect.state_coalescing);
     return 0;
 }
+
+bool kvm_arch_root_retention_get(KVMRootState *state, Error **errp)
+{
+    if (!kvm_enabled()) {
+        error_setg(errp, "KVM root retention needs the accelerator KVM");
+        return false;
+    }
+
+    *state = (KVMRootState) {
+        .request = &kvm_state->root_request,
+        .effect = &root_effect,
+        .offer = &root_offer,
+    };
+    return true;
+}
+
+bool kvm_arch_root_retention_set(const KvmRootRetentionChange *change,
+                                 Error **errp)
+{
+    KVMRootEffect resolved, effect;
+    KVMRootRequest request;
+    KVMRootState state;
+
+    if (!kvm_arch_root_retention_get(&state, errp) ||
+        !kvm_root_policy_change(state.request, change, &request, errp) ||
+        !kvm_root_policy_resolve(&request, state.offer, &resolved, errp)) {
+        return false;
+    }
+
+    effect = resolved;
+    effect.slot_zap = decide_slot_zap(&resolved, false);
+    if (apply_effect(kvm_state, &effect, errp) < 0) {
+        return false;
+    }
+
+    kvm_state->root_request = request;
+    root_resolved = resolved;
+    trace_effect();
+    return true;
+}
