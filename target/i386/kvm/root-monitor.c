@@ -1,5 +1,5 @@
 /*
- * KVM root retention on x86: QMP
+ * KVM root retention on x86: QMP and HMP
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -7,7 +7,92 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-kvm-root-retention.h"
+#include "qapi/qapi-commands-stats.h"
+#include "qemu/cutils.h"
+#include "monitor/hmp.h"
+#include "monitor/hmp-target.h"
+#include "monitor/monitor.h"
+#include "system/kvm.h"
 #include "system/kvm-root-retention.h"
+#include "system/kvm-slot-coalescing.h"
+
+/* The kernel's statistics of the VM; pages are of 4 KiB */
+typedef struct RootStats {
+    uint64_t roots, pages;
+    uint64_t roots_retained, pages_retained;
+    uint64_t allocs, reuses;
+    uint64_t teardowns_unused, teardowns_slot, teardowns_quota;
+    uint64_t teardowns_reclaim;
+    uint64_t pages_torn_down;
+} RootStats;
+
+static const struct {
+    const char *name;
+    size_t offset;              /* into RootStats */
+} root_stats[] = {
+    { "tdp_roots", offsetof(RootStats, roots) },
+    { "tdp_root_pages", offsetof(RootStats, pages) },
+    { "tdp_roots_retained", offsetof(RootStats, roots_retained) },
+    { "tdp_root_pages_retained", offsetof(RootStats, pages_retained) },
+    { "tdp_root_allocs", offsetof(RootStats, allocs) },
+    { "tdp_root_reuses", offsetof(RootStats, reuses) },
+    { "tdp_root_teardowns_unused", offsetof(RootStats, teardowns_unused) },
+    { "tdp_root_teardowns_slot", offsetof(RootStats, teardowns_slot) },
+    { "tdp_root_teardowns_quota", offsetof(RootStats, teardowns_quota) },
+    { "tdp_root_teardowns_reclaim", offsetof(RootStats, teardowns_reclaim) },
+    { "tdp_root_pages_torn_down", offsetof(RootStats, pages_torn_down) },
+};
+
+static bool set_stat(RootStats *stats, const Stats *stat)
+{
+    if (stat->value->type != QTYPE_QNUM) {
+        return false;
+    }
+    for (int i = 0; i < ARRAY_SIZE(root_stats); i++) {
+        if (g_str_equal(stat->name, root_stats[i].name)) {
+            *(uint64_t *)((char *)stats + root_stats[i].offset) =
+                stat->value->u.scalar;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Returns false if the kernel does not have all of them */
+static bool read_stats(RootStats *stats)
+{
+    strList names[ARRAY_SIZE(root_stats)];
+    StatsRequest request = {
+        .provider = STATS_PROVIDER_KVM,
+        .has_names = true,
+        .names = names,
+    };
+    StatsRequestList requests = { .value = &request };
+    StatsFilter filter = {
+        .target = STATS_TARGET_VM,
+        .has_providers = true,
+        .providers = &requests,
+    };
+    StatsResultList *results;
+    int found = 0;
+
+    for (int i = 0; i < ARRAY_SIZE(names); i++) {
+        names[i].value = (char *)root_stats[i].name;
+        names[i].next = i + 1 < ARRAY_SIZE(names) ? &names[i + 1] : NULL;
+    }
+
+    results = qmp_query_stats(&filter, NULL);
+    for (StatsResultList *r = results; r; r = r->next) {
+        for (StatsList *s = r->value->stats; s; s = s->next) {
+            found += set_stat(stats, s->value);
+        }
+    }
+    qapi_free_StatsResultList(results);
+
+    return found == ARRAY_SIZE(root_stats);
+}
+
+/* QMP */
 
 static OnOffAuto on_off(bool on)
 {
@@ -80,4 +165,95 @@ KvmRootRetentionInfo *qmp_query_kvm_root_retention(Error **errp)
 void qmp_set_kvm_root_retention(KvmRootRetentionChange *change, Error **errp)
 {
     kvm_arch_root_retention_set(change, errp);
+}
+
+/* HMP */
+
+static char *quota_str(const KvmRootRetentionConfig *config)
+{
+    return config->has_root_quota ? size_to_str(config->root_quota) :
+        g_strdup("-");
+}
+
+static void print_config(Monitor *mon, const KvmRootRetentionInfo *info)
+{
+    const KvmRootRetentionConfig *asked = info->requested;
+    const KvmRootRetentionConfig *given = info->effective;
+    g_autofree char *asked_quota = quota_str(asked);
+    g_autofree char *given_quota = quota_str(given);
+
+    monitor_printf(mon, "%-16s%-12s%s\n", "", "asked for", "in effect");
+    monitor_printf(mon, "%-16s%-12s%s\n", "root-retention",
+                   KvmRootRetention_str(asked->root_retention),
+                   KvmRootRetention_str(given->root_retention));
+    monitor_printf(mon, "%-16s%-12s%s\n", "root-quota", asked_quota,
+                   given_quota);
+    monitor_printf(mon, "%-16s%-12s%s\n", "reset-elision",
+                   OnOffAuto_str(asked->reset_elision),
+                   OnOffAuto_str(given->reset_elision));
+    monitor_printf(mon, "%-16s%-12s%s\n", "slot-zap",
+                   KvmSlotZap_str(asked->slot_zap),
+                   KvmSlotZap_str(given->slot_zap));
+    monitor_printf(mon, "%-16s%-12s%s\n", "root-reclaim",
+                   OnOffAuto_str(asked->root_reclaim),
+                   OnOffAuto_str(given->root_reclaim));
+    monitor_printf(mon, "%-16s%-12s%s\n", "slot-coalescing",
+                   OnOffAuto_str(asked->slot_coalescing),
+                   OnOffAuto_str(given->slot_coalescing));
+}
+
+static void print_host(Monitor *mon, const KvmRootRetentionHost *host)
+{
+    monitor_printf(mon, "host: Linux %s; root-retention", host->kernel);
+    for (KvmRootRetentionList *p = host->root_retention; p; p = p->next) {
+        monitor_printf(mon, "%c%s", p == host->root_retention ? '=' : '|',
+                       KvmRootRetention_str(p->value));
+    }
+    monitor_printf(mon, "; reset-elision %s; slot-zap=slot %s; root-reclaim "
+                   "%s\n", host->reset_elision ? "yes" : "no",
+                   !host->slot_zap ? "no" :
+                   host->slot_zap_revocable ? "yes" : "yes, for good",
+                   host->root_reclaim ? "yes" : "no");
+}
+
+static void print_stats(Monitor *mon)
+{
+    KVMSlotCounters slots;
+    RootStats stats;
+
+    if (read_stats(&stats)) {
+        monitor_printf(mon, "roots: %" PRIu64 ", of them retained %" PRIu64
+                       "; allocated %" PRIu64 ", reused %" PRIu64 "\n",
+                       stats.roots, stats.roots_retained, stats.allocs,
+                       stats.reuses);
+        monitor_printf(mon, "pages of 4 KiB: %" PRIu64 ", of them retained %"
+                       PRIu64 "; torn down %" PRIu64 "\n", stats.pages,
+                       stats.pages_retained, stats.pages_torn_down);
+        monitor_printf(mon, "roots torn down: slot %" PRIu64 ", unused %" PRIu64
+                       ", quota %" PRIu64 ", reclaim %" PRIu64 "\n",
+                       stats.teardowns_slot, stats.teardowns_unused,
+                       stats.teardowns_quota, stats.teardowns_reclaim);
+    } else {
+        monitor_printf(mon, "The host kernel has no statistics of roots\n");
+    }
+
+    kvm_get_slot_counters(kvm_state, &slots);
+    monitor_printf(mon, "slot ioctls: %" PRIu64 ", of them deletes %" PRIu64
+                   "; saved %" PRId64 "\n", slots.ioctls, slots.deletes,
+                   slots.saved);
+}
+
+void hmp_info_kvm_roots(Monitor *mon, const QDict *qdict)
+{
+    g_autoptr(KvmRootRetentionInfo) info = NULL;
+    Error *err = NULL;
+
+    info = qmp_query_kvm_root_retention(&err);
+    if (hmp_handle_error(mon, err)) {
+        return;
+    }
+
+    print_config(mon, info);
+    print_host(mon, info->host);
+    print_stats(mon);
 }
