@@ -18,6 +18,7 @@
 #include "hw/qdev-core.h"
 #include "system/kvm.h"
 #include "system/kvm_int.h"
+#include "system/kvm-own-stats.h"
 #include "system/kvm-root-retention.h"
 #include "system/system.h"
 #include "state-coalesce.h"
@@ -251,6 +252,16 @@ static void root_retention_machine_done(Notifier *n, void *unused)
     }
 }
 
+static uint64_t get_root_cap_calls(CPUState *cpu)
+{
+    return root_cap_calls;
+}
+
+static const KVMOwnStat root_own_stats[] = {
+    { "qemu_root_cap_calls", STATS_TARGET_VM, STATS_TYPE_CUMULATIVE,
+      get_root_cap_calls },
+};
+
 static void trace_effect(void)
 {
     trace_kvm_root_effect(KvmRootRetention_str(root_resolved.retention),
@@ -266,6 +277,7 @@ int kvm_arch_root_retention_init(KVMState *s)
     Error *err = NULL;
     int ret;
 
+    kvm_own_stats_register(root_own_stats, ARRAY_SIZE(root_own_stats));
     probe_offer(s);
     if (!kvm_root_policy_resolve(&s->root_request, &root_offer, &root_resolved,
                                  &err)) {
