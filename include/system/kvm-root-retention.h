@@ -181,4 +181,11 @@ bool kvm_arch_root_retention_get(KVMRootState *state, Error **errp);
 bool kvm_arch_root_retention_set(const KvmRootRetentionChange *change,
                                  Error **errp);
 
+/*
+ * Watch what a quota of @pages of 4 KiB evicts, and tell it in events; 0 ends
+ * that.  With the BQL held, and before a quota takes effect, so that no
+ * eviction is missed; again does no harm.
+ */
+void kvm_root_quota_watch(uint64_t pages);
+
 #endif

@@ -1,5 +1,5 @@
 /*
- * KVM root retention on x86: QMP and HMP
+ * KVM root retention on x86: QMP, HMP, and the event about the quota
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -8,13 +8,19 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-kvm-root-retention.h"
 #include "qapi/qapi-commands-stats.h"
+#include "qapi/qapi-events-kvm-root-retention.h"
 #include "qemu/cutils.h"
+#include "qemu/timer.h"
 #include "monitor/hmp.h"
 #include "monitor/hmp-target.h"
 #include "monitor/monitor.h"
 #include "system/kvm.h"
 #include "system/kvm-root-retention.h"
 #include "system/kvm-slot-coalescing.h"
+#include "trace.h"
+
+/* How often a quota is watched, hence how often there may be an event */
+#define QUOTA_WATCH_MS  1000
 
 /* The kernel's statistics of the VM; pages are of 4 KiB */
 typedef struct RootStats {
@@ -90,6 +96,54 @@ static bool read_stats(RootStats *stats)
     qapi_free_StatsResultList(results);
 
     return found == ARRAY_SIZE(root_stats);
+}
+
+/* The event */
+
+static QEMUTimer *quota_timer;          /* NULL: there is no quota */
+static uint64_t quota_pages;
+static uint64_t quota_evicted;          /* what the events told so far */
+
+static void quota_check(void)
+{
+    RootStats stats;
+    uint64_t roots;
+
+    if (!read_stats(&stats) || stats.teardowns_quota == quota_evicted) {
+        return;
+    }
+
+    roots = stats.teardowns_quota - quota_evicted;
+    quota_evicted = stats.teardowns_quota;
+    trace_kvm_root_quota_evicted(roots, stats.pages_retained);
+    qapi_event_send_kvm_root_quota_evicted(roots, stats.pages_retained,
+                                           quota_pages * KVM_ROOT_PAGE_SIZE);
+}
+
+static void quota_timer_cb(void *opaque)
+{
+    quota_check();
+    timer_mod(quota_timer,
+              qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + QUOTA_WATCH_MS);
+}
+
+void kvm_root_quota_watch(uint64_t pages)
+{
+    RootStats stats;
+
+    if (quota_timer && pages != quota_pages) {
+        quota_check();
+    }
+    if (pages && !quota_timer) {
+        quota_evicted = read_stats(&stats) ? stats.teardowns_quota : 0;
+        quota_timer = timer_new_ms(QEMU_CLOCK_REALTIME, quota_timer_cb, NULL);
+        timer_mod(quota_timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + QUOTA_WATCH_MS);
+    } else if (!pages && quota_timer) {
+        timer_free(quota_timer);
+        quota_timer = NULL;
+    }
+    quota_pages = pages;
 }
 
 /* QMP */

@@ -101,8 +101,14 @@ static int disable_quirk(KVMState *s, Error **errp)
  */
 static int apply_effect(KVMState *s, const KVMRootEffect *effect, Error **errp)
 {
-    int ret = enable_cap(s, effect, errp);
+    int ret;
 
+    if (effect->quota_pages) {
+        /* Before, for the first evictions come while KVM is told. */
+        kvm_root_quota_watch(effect->quota_pages);
+    }
+
+    ret = enable_cap(s, effect, errp);
     if (ret == 0 && effect->slot_zap == KVM_SLOT_ZAP_SLOT &&
         !effect->slot_flag && !root_offer.slot_quirk_disabled) {
         ret = disable_quirk(s, errp);
@@ -113,6 +119,8 @@ static int apply_effect(KVMState *s, const KVMRootEffect *effect, Error **errp)
     if (ret == 0) {
         root_effect = *effect;
     }
+
+    kvm_root_quota_watch(root_effect.quota_pages);
     return ret;
 }
 
