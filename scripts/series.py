@@ -64,7 +64,8 @@ class Tree:
 
     def overlay(self):
         """Paths of the files to lay over the tree, relative to both roots."""
-        found = []
+        # A folder that is ours as well holds single files for the tree.
+        found = [f for f in self._overlay if (TOP / f).is_file()]
         for folder in self._overlay:
             for where, dirs, files in os.walk(TOP / folder):
                 dirs[:] = sorted(d for d in dirs
@@ -104,8 +105,8 @@ class Tree:
 
 TREES = {
     "qemu": Tree("qemu", "qemu", "qemu",
-                 ("accel", "hw", "include", "qapi", "stubs", "target",
-                  "tests/qtest", "tests/unit")),
+                 ("accel", "hw", "include", "qapi", "scripts/kvm-roots",
+                  "stubs", "target", "tests/qtest", "tests/unit")),
     "linux": Tree("linux", "linux-6.12", "linux-6.12"),
     "linux-7.2": Tree("linux-7.2", "linux-7.2", "linux-7.2", optional=True),
 }

@@ -81,7 +81,8 @@ class Base(unittest.TestCase):
         self.addCleanup(setattr, trees, "__file__", trees.__file__)
         trees.__file__ = str(self.top / "scripts/tree.py")
         self.put("scripts/tree.py", "")
-        self.tree = series.Tree("qemu", "qemu", "qemu", ("accel", "hw"))
+        self.tree = series.Tree("qemu", "qemu", "qemu",
+                                ("accel", "hw", "scripts/a-tool"))
         for path, text in UPSTREAM.items():
             self.put(f"build/src/qemu/{path}", text)
         self.tree.state.mkdir()
@@ -232,6 +233,13 @@ class Apply(Base):
         self.assertIn("hook();\n", self.built().read_text())
         self.assertEqual(self.built("accel/kvm/ours.c").read_text(),
                          "int ours;\n")
+
+    def test_of_a_folder_with_more_a_single_file_reaches_the_tree(self):
+        self.put("scripts/a-tool", "#!/bin/sh\n").chmod(0o755)
+        self.apply()
+        self.assertEqual(self.built("scripts/a-tool").stat().st_mode & 0o777,
+                         0o755)
+        self.assertFalse(self.built("scripts/series.py").exists())
 
     def test_only_what_changes_is_written(self):
         ours = self.put("accel/kvm/ours.c", "int ours;\n")
