@@ -1,11 +1,12 @@
 /*
  * QTest for KVM root retention: -accel kvm,root-retention=...,root-quota=...,
- * reset-elision=...,slot-zap=...,root-reclaim=...,slot-coalescing=...
+ * reset-elision=...,slot-zap=...,root-reclaim=...,slot-coalescing=..., and the
+ * QMP and HMP commands about them
  *
- * The tests below option/ need no KVM.  Those below kvm/ do; what they expect
- * depends on whether the host's KVM has the capability, and those below
- * kvm/retention/ are for a host with it only.  They are skipped on a host
- * without KVM, unless the environment says which host it is:
+ * The tests below option/ and no-kvm/ need no KVM.  Those below kvm/ do; what
+ * they expect depends on whether the host's KVM has the capability, and those
+ * below kvm/retention/ and kvm/stock/ are for one such host only.  They are
+ * skipped on a host without KVM, unless the environment says which host it is:
  *
  *   KVM_ROOT_TEST_HOST=stock      KVM without the capability
  *   KVM_ROOT_TEST_HOST=retention  KVM with it
@@ -20,10 +21,14 @@
 #include <sys/prctl.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <sys/un.h>
 #include "linux/kvm.h"
 #include "libqtest.h"
+#include "standard-headers/linux/pci_regs.h"
 #include "qemu/units.h"
+#include "qapi/error.h"
 #include "qobject/qdict.h"
+#include "qobject/qjson.h"
 #include "qobject/qlist.h"
 #include "qobject/qnum.h"
 #include "system/kvm-root-retention.h"
@@ -38,7 +43,7 @@
 static const char *qemu_binary;
 static char *tmp_dir;
 static const char *const tmp_names[] = {
-    "stderr", "log", "firmware",
+    "stderr", "log", "firmware", "migration", "disk",
 };
 
 /* The host */
@@ -435,6 +440,132 @@ static void test_option_vfio_types(void)
     qtest_quit(qts);
 }
 
+/* The commands */
+
+static QDict *query(QTestState *qts)
+{
+    return qtest_qmp_assert_success_ref(
+        qts, "{'execute': 'query-kvm-root-retention'}");
+}
+
+/* @arguments is JSON; returns the error's text, or NULL if there is none */
+static char *set(QTestState *qts, const char *arguments)
+{
+    QDict *response =
+        qtest_qmp(qts, "{'execute': 'set-kvm-root-retention',"
+                  " 'arguments': %p}",
+                  qobject_from_json(arguments, &error_abort));
+    QDict *error = qdict_get_qdict(response, "error");
+    char *text = NULL;
+
+    if (error) {
+        g_assert_cmpstr(qdict_get_str(error, "class"), ==, "GenericError");
+        text = g_strdup(qdict_get_str(error, "desc"));
+    } else {
+        g_assert_cmpint(qdict_size(qdict_get_qdict(response, "return")), ==, 0);
+    }
+    qobject_unref(response);
+    return text;
+}
+
+static void must_set(QTestState *qts, const char *arguments)
+{
+    g_autofree char *error = set(qts, arguments);
+
+    g_test_message("%s", arguments);
+    g_assert_cmpstr(error, ==, NULL);
+}
+
+static char *hmp_info(QTestState *qts)
+{
+    return qtest_hmp(qts, "info kvm-roots");
+}
+
+typedef struct RefusedChange {
+    const char *arguments;
+    const char *message;
+} RefusedChange;
+
+#define BAD_ENUM(name, value) \
+    "Parameter '" name "' does not accept value '" value "'"
+#define BAD_TYPE(name, type) \
+    "Invalid parameter type for '" name "', expected: " type
+
+/* What is wrong by itself is refused on any host */
+static const RefusedChange refused_changes[] = {
+    { "{'root-retention': 'nonsense'}",
+      BAD_ENUM("root-retention", "nonsense") },
+    { "{'root-retention': ''}", BAD_ENUM("root-retention", "") },
+    { "{'root-retention': 'KEEP'}", BAD_ENUM("root-retention", "KEEP") },
+    { "{'root-retention': 2}", BAD_TYPE("root-retention", "string") },
+    { "{'root-retention': null}", BAD_TYPE("root-retention", "string") },
+    { "{'root-retention': 'quota', 'root-quota': '64M'}",
+      "Parameter 'root-quota' expects uint64" },
+    { "{'root-retention': 'quota', 'root-quota': 0.5}",
+      "Parameter 'root-quota' expects uint64" },
+    { "{'root-retention': 'quota', 'root-quota': true}",
+      "Parameter 'root-quota' expects uint64" },
+    { "{'reset-elision': true}", BAD_TYPE("reset-elision", "string") },
+    { "{'reset-elision': 'maybe'}", BAD_ENUM("reset-elision", "maybe") },
+    { "{'slot-zap': 'none'}", BAD_ENUM("slot-zap", "none") },
+    { "{'slot-zap': ['slot']}", BAD_TYPE("slot-zap", "string") },
+    { "{'root-reclaim': 1}", BAD_TYPE("root-reclaim", "string") },
+    { "{'root-reclaim': 'yes'}", BAD_ENUM("root-reclaim", "yes") },
+    { "{'root-retentoin': 'keep'}",
+      "Parameter 'root-retentoin' is unexpected" },
+    { "{'slot-coalescing': 'off'}",
+      "Parameter 'slot-coalescing' is unexpected" },
+};
+
+static void assert_changes_refused(QTestState *qts, const RefusedChange *cases,
+                                   int n)
+{
+    for (int i = 0; i < n; i++) {
+        g_autofree char *error = set(qts, cases[i].arguments);
+
+        g_test_message("%s", cases[i].arguments);
+        g_assert_cmpstr(error, ==, cases[i].message);
+    }
+}
+
+/* no-kvm/: the commands where there is no KVM */
+
+#define NEEDS_KVM       "KVM root retention needs the accelerator KVM"
+
+static void test_no_kvm(const void *opaque)
+{
+    const char *accel = opaque;
+    g_autofree char *error = NULL;
+    g_autofree char *info = NULL;
+    QDict *query_error;
+    QTestState *qts;
+
+    if (!g_str_equal(accel, "qtest") && !qtest_has_accel(accel)) {
+        g_test_skip("not in this QEMU");
+        return;
+    }
+
+    /* libqtest adds -accel qtest, which is for a QEMU that has no other. */
+    qts = qtest_initf("-accel %s -M none", accel);
+    query_error = qtest_qmp_assert_failure_ref(
+        qts, "{'execute': 'query-kvm-root-retention'}");
+    g_assert_cmpstr(qdict_get_str(query_error, "class"), ==, "GenericError");
+    g_assert_cmpstr(qdict_get_str(query_error, "desc"), ==, NEEDS_KVM);
+
+    error = set(qts, "{}");
+    g_assert_cmpstr(error, ==, NEEDS_KVM);
+    g_free(error);
+    error = set(qts, "{'root-retention': 'default'}");
+    g_assert_cmpstr(error, ==, NEEDS_KVM);
+    assert_changes_refused(qts, refused_changes, ARRAY_SIZE(refused_changes));
+
+    info = hmp_info(qts);
+    g_assert_cmpstr(info, ==, "Error: " NEEDS_KVM "\r\n");
+
+    qobject_unref(query_error);
+    qtest_quit(qts);
+}
+
 /* kvm/: what takes effect on a real host */
 
 #define GUEST_RESETS    64
@@ -761,6 +892,119 @@ static void test_kvm_stats(void)
     qtest_quit(qts);
 }
 
+static const struct {
+    const char *name, *type;
+} own_stats[] = {
+    { "qemu_slot_ioctls", "cumulative" },
+    { "qemu_slot_deletes", "cumulative" },
+    { "qemu_slot_ioctls_saved", "instant" },
+    { "qemu_root_cap_calls", "cumulative" },
+};
+
+#define CAP_CALLS       "qemu_root_cap_calls"
+
+/* The type that the schema of KVM's statistics tells, NULL if it has none */
+static char *schema_type(QTestState *qts, const char *target, const char *name)
+{
+    QDict *response = qtest_qmp(qts, "{'execute': 'query-stats-schemas',"
+                                " 'arguments': {'provider': 'kvm'}}");
+    const QListEntry *entry, *stat;
+    char *type = NULL;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), entry) {
+        QDict *schema = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (!g_str_equal(qdict_get_str(schema, "target"), target)) {
+            continue;
+        }
+        QLIST_FOREACH_ENTRY(qdict_get_qlist(schema, "stats"), stat) {
+            QDict *value = qobject_to(QDict, qlist_entry_obj(stat));
+
+            if (g_str_equal(qdict_get_str(value, "name"), name)) {
+                g_assert_null(type);
+                type = g_strdup(qdict_get_str(value, "type"));
+            }
+        }
+    }
+    qobject_unref(response);
+    return type;
+}
+
+/* Switch a BAR of memory on and off: of "-device VGA,addr=3" */
+
+static void pci_config_write(QTestState *qts, uint8_t reg, uint32_t value)
+{
+    qtest_outl(qts, 0xcf8, 0x80000000 | 3 << 11 | reg);
+    qtest_outl(qts, 0xcfc, value);
+}
+
+static void create_and_delete_slot(QTestState *qts)
+{
+    pci_config_write(qts, PCI_BASE_ADDRESS_0, 0xe0000000);
+    pci_config_write(qts, PCI_COMMAND, PCI_COMMAND_MEMORY);
+    pci_config_write(qts, PCI_COMMAND, 0);
+}
+
+/*
+ * QEMU's own counters are in one result with the kernel's.  A kernel that is
+ * to do what it does anyway is not told so, but it is once told otherwise.
+ */
+static void test_kvm_own_stats(void)
+{
+    bool retention = host == HOST_RETENTION;
+    QDict *response;
+    QTestState *qts;
+    uint64_t value, ioctls, deletes;
+    QList *results;
+
+    if (!have_kvm()) {
+        return;
+    }
+
+    qts = start_guest(",root-retention=default,slot-zap=all,"
+                      "slot-coalescing=off",
+                      "q35 -device VGA,addr=3,romfile=");
+    for (int i = 0; i < ARRAY_SIZE(own_stats); i++) {
+        const char *name = own_stats[i].name;
+        g_autofree char *vm_type = schema_type(qts, "vm", name);
+        g_autofree char *vcpu_type = schema_type(qts, "vcpu", name);
+
+        g_assert_cmpstr(vm_type, ==, own_stats[i].type);
+        g_assert_cmpstr(vcpu_type, ==, NULL);
+        must_get_stat(qts, "vm", name);
+        g_assert_false(get_stat(qts, "vcpu", name, &value));
+    }
+    ioctls = must_get_stat(qts, "vm", "qemu_slot_ioctls");
+    deletes = must_get_stat(qts, "vm", "qemu_slot_deletes");
+    g_assert_cmpuint(ioctls, >, deletes);
+    create_and_delete_slot(qts);
+    g_assert_cmpuint(must_get_stat(qts, "vm", "qemu_slot_deletes"), >,
+                     deletes);
+    g_assert_cmpuint(must_get_stat(qts, "vm", "qemu_slot_ioctls"), >,
+                     ioctls + 1);
+    g_assert_cmpuint(must_get_stat(qts, "vm", "qemu_slot_ioctls_saved"), ==,
+                     0);
+
+    g_assert_cmpuint(must_get_stat(qts, "vm", CAP_CALLS), ==, 0);
+    must_set(qts, "{}");
+    g_assert_cmpuint(must_get_stat(qts, "vm", CAP_CALLS), ==, 0);
+    if (retention) {
+        must_set(qts, "{'root-retention': 'keep'}");
+        g_assert_cmpuint(must_get_stat(qts, "vm", CAP_CALLS), ==, 1);
+        must_set(qts, "{'root-retention': 'default'}");
+        g_assert_cmpuint(must_get_stat(qts, "vm", CAP_CALLS), ==, 2);
+    }
+
+    response = qtest_qmp(qts, "{'execute': 'query-stats',"
+                         " 'arguments': {'target': 'vm'}}");
+    results = qdict_get_qlist(response, "return");
+    g_assert_cmpint(qlist_size(results), ==, 1);
+    g_assert_cmpint(qlist_size(qdict_get_qlist(
+        qobject_to(QDict, qlist_peek(results)), "stats")), >, 10);
+    qobject_unref(response);
+    qtest_quit(qts);
+}
+
 typedef struct GuestCase {
     const char *name;
     const char *accel;
@@ -833,6 +1077,752 @@ static void test_kvm_guest(const void *opaque)
     qtest_quit(qts);
 }
 
+/* What "requested" or "effective" says, as -accel kvm would take it */
+static char *config(QTestState *qts, const char *which)
+{
+    QDict *info = query(qts);
+    QDict *c = qdict_get_qdict(info, which);
+    GString *text = g_string_new(qdict_get_str(c, "root-retention"));
+
+    if (qdict_haskey(c, "root-quota")) {
+        g_string_append_printf(text, ":%" PRId64,
+                               qdict_get_int(c, "root-quota"));
+    }
+    g_string_append_printf(text, ",%s,%s,%s",
+                           qdict_get_str(c, "reset-elision"),
+                           qdict_get_str(c, "slot-zap"),
+                           qdict_get_str(c, "root-reclaim"));
+    qobject_unref(info);
+    return g_string_free(text, false);
+}
+
+static void assert_config(QTestState *qts, const char *requested,
+                          const char *effective)
+{
+    g_autofree char *is_requested = config(qts, "requested");
+    g_autofree char *is_effective = config(qts, "effective");
+
+    g_assert_cmpstr(is_requested, ==, requested);
+    g_assert_cmpstr(is_effective, ==, effective);
+}
+
+#define AUTO            "auto,auto,auto,auto"
+#define NOTHING         "default,off,all,off"
+
+/* What the host offers, and the kernel's statistics, are told as they are */
+static void test_kvm_query(void)
+{
+    g_autofree char *text = NULL;
+    g_autofree char *expected = NULL;
+    QTestState *qts;
+    QDict *info, *offer;
+
+    if (!have_kvm()) {
+        return;
+    }
+
+    qts = start_guest("", "q35");
+    wait_for_stat(qts, "vcpu", "halt_exits", 1);
+    assert_config(qts, AUTO, host == HOST_RETENTION ? "keep,on,slot,on" :
+                  NOTHING);
+    info = query(qts);
+    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(info, "requested"),
+                                  "slot-coalescing"), ==, "auto");
+    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(info, "effective"),
+                                  "slot-coalescing"), ==, "on");
+    offer = qdict_get_qdict(info, "host");
+    g_assert_cmpstr(qdict_get_str(offer, "kernel"), ==, host_uts.release);
+    g_assert_cmpint(qlist_size(qdict_get_qlist(offer, "root-retention")), ==,
+                    host == HOST_RETENTION ? 4 : 1);
+    g_assert_cmpint(qdict_get_bool(offer, "reset-elision"), ==,
+                    host == HOST_RETENTION);
+    g_assert_cmpint(qdict_get_bool(offer, "root-reclaim"), ==,
+                    host == HOST_RETENTION);
+    g_assert_cmpint(qdict_get_bool(offer, "slot-zap"), ==,
+                    host_slot_zap || host == HOST_RETENTION);
+    g_assert_cmpint(qdict_get_bool(offer, "slot-zap-revocable"), ==,
+                    host == HOST_RETENTION);
+
+    text = hmp_info(qts);
+    g_test_message("%s", text);
+    g_assert_nonnull(strstr(text, host == HOST_RETENTION ?
+                            "root-retention  auto        keep\r\n" :
+                            "root-retention  auto        default\r\n"));
+    g_assert_nonnull(strstr(text, host_uts.release));
+
+    /* The guest has halted: the statistics don't change any more. */
+    if (host == HOST_RETENTION) {
+        expected = g_strdup_printf(
+            "roots: %" PRIu64 ", of them retained %" PRIu64 "; allocated %"
+            PRIu64 ", reused %" PRIu64 "\r\n",
+            must_get_stat(qts, "vm", "tdp_roots"),
+            must_get_stat(qts, "vm", "tdp_roots_retained"),
+            must_get_stat(qts, "vm", "tdp_root_allocs"),
+            must_get_stat(qts, "vm", "tdp_root_reuses"));
+        g_assert_nonnull(strstr(text, expected));
+        g_assert_cmpuint(must_get_stat(qts, "vm", "tdp_roots"), >, 0);
+    }
+
+    qobject_unref(info);
+    qtest_quit(qts);
+}
+
+/* A change that is refused leaves all as it was, whatever else it asks for */
+static void test_kvm_set_refused(void)
+{
+    static const RefusedChange contradicting[] = {
+        { "{'root-retention': 'quota'}",
+          "root-retention=quota needs root-quota=SIZE" },
+        { "{'root-quota': 4096}", "root-quota is for root-retention=quota, "
+          "not for root-retention=default" },
+        { "{'reset-elision': 'off', 'slot-zap': 'slot', 'root-quota': 4096}",
+          "root-quota is for root-retention=quota, "
+          "not for root-retention=default" },
+        { "{'root-retention': 'keep', 'root-quota': 4096}",
+          "root-quota is for root-retention=quota, "
+          "not for root-retention=keep" },
+        { "{'root-retention': 'quota', 'root-quota': 0}", BAD_RANGE },
+        { "{'root-retention': 'quota', 'root-quota': -1}", BAD_RANGE },
+        { "{'root-retention': 'quota', 'root-quota': 9223372036854775808}",
+          BAD_RANGE },
+    };
+    QTestState *qts;
+
+    if (!have_kvm()) {
+        return;
+    }
+
+    qts = start_guest(",root-retention=default", "q35");
+    assert_changes_refused(qts, refused_changes, ARRAY_SIZE(refused_changes));
+    assert_changes_refused(qts, contradicting, ARRAY_SIZE(contradicting));
+    assert_config(qts, "default,auto,auto,auto", NOTHING);
+    qtest_quit(qts);
+}
+
+/* What a host without the capability can't give, and what it can for good */
+static void test_kvm_set_stock(void)
+{
+    static const char *const needing[][2] = {
+        { "{'root-retention': 'keep'}", "root-retention=keep" },
+        { "{'root-retention': 'quota', 'root-quota': 1}",
+          "root-retention=quota" },
+        { "{'slot-zap': 'slot', 'reset-elision': 'on'}", "reset-elision=on" },
+        { "{'slot-zap': 'slot', 'root-reclaim': 'on'}", "root-reclaim=on" },
+    };
+    g_autofree char *error = NULL;
+    g_autofree char *expected = NULL;
+    QTestState *qts;
+
+    if (!have_kvm()) {
+        return;
+    }
+    if (host != HOST_STOCK || !host_slot_zap) {
+        g_test_skip("not a stock kernel of 6.12 or later");
+        return;
+    }
+
+    qts = start_guest("", "q35");
+    for (int i = 0; i < ARRAY_SIZE(needing); i++) {
+        error = set(qts, needing[i][0]);
+        expected = g_strdup_printf("%s needs KVM_CAP_X86_TDP_ROOT_RETENTION, "
+                                   "which host kernel %s does not offer",
+                                   needing[i][1], host_uts.release);
+        g_assert_cmpstr(error, ==, expected);
+        g_clear_pointer(&error, g_free);
+        g_clear_pointer(&expected, g_free);
+    }
+    assert_config(qts, AUTO, NOTHING);
+
+    must_set(qts, "{'slot-zap': 'slot'}");
+    assert_config(qts, "auto,auto,slot,auto", "default,off,slot,off");
+    error = set(qts, "{'slot-zap': 'all'}");
+    expected = g_strdup_printf("slot-zap=all: slot-zap=slot is in effect "
+                               "through KVM_CAP_DISABLE_QUIRKS2, and host "
+                               "kernel %s can't be told to go back",
+                               host_uts.release);
+    g_assert_cmpstr(error, ==, expected);
+    must_set(qts, "{'slot-zap': 'auto'}");
+    assert_config(qts, AUTO, "default,off,slot,off");
+    qtest_quit(qts);
+}
+
+static void test_kvm_set_sequence(void)
+{
+    static const char *const steps[][3] = {
+        { "{}", AUTO, "keep,on,slot,on" },
+        { "{'root-retention': 'drop'}", "drop,auto,auto,auto",
+          "drop,off,all,off" },
+        { "{'root-retention': 'quota', 'root-quota': 5000}",
+          "quota:5000,auto,auto,auto", "quota:8192,on,slot,on" },
+        { "{'root-quota': 1048576, 'reset-elision': 'off'}",
+          "quota:1048576,off,auto,auto", "quota:1048576,off,slot,on" },
+        { "{'slot-zap': 'all', 'root-reclaim': 'off'}",
+          "quota:1048576,off,all,off", "quota:1048576,off,all,off" },
+        { "{'root-retention': 'default'}", "default,off,all,off", NOTHING },
+        { "{'slot-zap': 'slot', 'root-reclaim': 'on'}",
+          "default,off,slot,on", "default,off,slot,on" },
+        { "{'root-retention': 'auto', 'reset-elision': 'auto',"
+          " 'slot-zap': 'auto', 'root-reclaim': 'auto'}",
+          AUTO, "keep,on,slot,on" },
+    };
+    QTestState *qts;
+
+    if (!have_capability()) {
+        return;
+    }
+
+    qts = start_guest("", "q35");
+    for (int i = 0; i < ARRAY_SIZE(steps); i++) {
+        must_set(qts, steps[i][0]);
+        assert_config(qts, steps[i][1], steps[i][2]);
+    }
+    qtest_quit(qts);
+}
+
+/* A guest that resets its MMU all the time feels each change at once */
+static void test_kvm_set_running(void)
+{
+    static const struct {
+        const char *arguments;
+        const char *grows;      /* a statistic */
+    } steps[] = {
+        { "{'root-retention': 'keep', 'reset-elision': 'on'}",
+          "mmu_resets_elided" },
+        { "{'root-retention': 'keep', 'reset-elision': 'off'}",
+          "mmu_root_loads" },
+        { "{'root-retention': 'drop'}", UNUSED },
+        { "{'root-retention': 'quota', 'root-quota': 1}", QUOTA },
+        { "{'root-retention': 'default', 'reset-elision': 'on'}",
+          "mmu_resets_elided" },
+    };
+    QTestState *qts;
+
+    if (!have_capability()) {
+        return;
+    }
+
+    qts = start_firmware("", "q35", true);
+    for (int i = 0; i < 2 * ARRAY_SIZE(steps); i++) {
+        const char *name = steps[i % ARRAY_SIZE(steps)].grows;
+        const char *target = g_str_has_prefix(name, "mmu_") ? "vcpu" : "vm";
+        uint64_t before;
+
+        must_set(qts, steps[i % ARRAY_SIZE(steps)].arguments);
+        before = must_get_stat(qts, target, name);
+        wait_for_stat(qts, target, name, before + GUEST_RESETS);
+    }
+    qtest_quit(qts);
+}
+
+/* slot-zap, as the deletion of a slot shows it */
+
+static uint64_t slot_teardowns(QTestState *qts)
+{
+    uint64_t before;
+
+    /* A guest that runs has a root that can be torn down. */
+    wait_for_stat(qts, "vcpu", "mmu_resets",
+                  must_get_stat(qts, "vcpu", "mmu_resets") + GUEST_RESETS);
+    before = must_get_stat(qts, "vm", "tdp_root_teardowns_slot");
+    create_and_delete_slot(qts);
+    return must_get_stat(qts, "vm", "tdp_root_teardowns_slot") - before;
+}
+
+static void test_kvm_slot_zap(void)
+{
+    QTestState *qts;
+
+    if (!have_capability()) {
+        return;
+    }
+
+    qts = start_firmware(",slot-coalescing=off",
+                         "q35 -device VGA,addr=3,romfile=", true);
+    g_assert_cmpuint(slot_teardowns(qts), ==, 0);
+    must_set(qts, "{'slot-zap': 'all'}");
+    g_assert_cmpuint(slot_teardowns(qts), >, 0);
+    must_set(qts, "{'slot-zap': 'slot'}");
+    g_assert_cmpuint(slot_teardowns(qts), ==, 0);
+    qtest_quit(qts);
+}
+
+/*
+ * slot-zap=auto goes to all before a VFIO device comes.  This one does not
+ * exist, so that it goes back to slot after that has failed.
+ */
+static void test_kvm_vfio_failing(void)
+{
+    g_autofree char *path = tmp_path("log");
+    g_autofree char *log = NULL;
+    const char *all, *slot;
+    QTestState *qts;
+    QDict *error;
+
+    if (!have_capability()) {
+        return;
+    }
+
+    qts = start_guest("", "q35 -device pcie-root-port,id=rp0");
+    assert_config(qts, AUTO, "keep,on,slot,on");
+    error = qtest_qmp_assert_failure_ref(
+        qts, "{'execute': 'device_add', 'arguments': {"
+        " 'driver': 'vfio-pci', 'bus': 'rp0', 'host': 'ffff:00:00.0'}}");
+    qobject_unref(error);
+    assert_config(qts, AUTO, "keep,on,slot,on");
+
+    log = read_file(path);
+    all = strstr(log, "kvm_root_slot_zap_auto vfio present 1 pluggable 1 "
+                 "revocable 1: slot-zap=all\n");
+    g_assert_nonnull(all);
+    all = strstr(all, "kvm_root_enable_cap policy 2 flags 0x5 ");
+    g_assert_nonnull(all);
+    slot = strstr(all, "kvm_root_slot_zap_auto vfio present 0 pluggable 1 "
+                  "revocable 1: slot-zap=slot\n");
+    g_assert_nonnull(slot);
+    g_assert_nonnull(strstr(slot, "kvm_root_enable_cap policy 2 flags 0x7 "));
+
+    /* What is asked for by name stands. */
+    must_set(qts, "{'slot-zap': 'slot'}");
+    error = qtest_qmp_assert_failure_ref(
+        qts, "{'execute': 'device_add', 'arguments': {"
+        " 'driver': 'vfio-pci', 'bus': 'rp0', 'host': 'ffff:00:00.0'}}");
+    qobject_unref(error);
+    g_free(log);
+    log = read_file(path);
+    g_assert_null(strstr(strstr(log, "slot-zap=slot,root-reclaim=on"),
+                         "slot-zap=all"));
+    qtest_quit(qts);
+}
+
+/*
+ * The kernel's sample of a mediated device, a serial card, which needs neither
+ * hardware nor an IOMMU.
+ */
+#define MTTY            "/sys/devices/virtual/mtty/mtty/"
+#define MTTY_UUID       "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"
+#define MTTY_PLUGGED    "vfio-pci,sysfsdev=" MTTY MTTY_UUID
+
+static bool create_mtty(void)
+{
+    int fd;
+
+    if (access(MTTY MTTY_UUID, F_OK) == 0) {
+        return true;
+    }
+    fd = open(MTTY "mdev_supported_types/mtty-2/create", O_WRONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    g_assert_cmpint(write(fd, MTTY_UUID, strlen(MTTY_UUID)), ==,
+                    strlen(MTTY_UUID));
+    close(fd);
+    return true;
+}
+
+static void test_kvm_vfio_coldplug(void)
+{
+    g_autofree char *devices = NULL;
+    QTestState *qts;
+
+    if (!have_capability()) {
+        return;
+    }
+    if (!create_mtty()) {
+        g_test_skip("no VFIO device to be had without hardware (mtty)");
+        return;
+    }
+
+    qts = start_guest("", "q35 -device " MTTY_PLUGGED);
+    devices = traced("kvm_root_slot_zap_auto");
+    g_assert_cmpstr(devices, ==,
+                    "vfio present 1 pluggable 0 revocable 1: slot-zap=all");
+    assert_config(qts, AUTO, "keep,on,all,on");
+    qtest_quit(qts);
+
+    qts = start_guest(",slot-zap=slot", "q35 -device " MTTY_PLUGGED);
+    assert_config(qts, "auto,auto,slot,auto", "keep,on,slot,on");
+    qtest_quit(qts);
+}
+
+static void test_kvm_vfio_hotplug(void)
+{
+    QTestState *qts;
+
+    if (!have_capability()) {
+        return;
+    }
+    if (!create_mtty()) {
+        g_test_skip("no VFIO device to be had without hardware (mtty)");
+        return;
+    }
+
+    qts = start_firmware(",slot-coalescing=off",
+                         "pc -device VGA,addr=3,romfile=", true);
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpuint(slot_teardowns(qts), ==, 0);
+        qtest_qmp_assert_success(
+            qts, "{'execute': 'device_add', 'arguments': {"
+            " 'driver': 'vfio-pci', 'id': 'assigned', 'addr': '5',"
+            " 'sysfsdev': %s}}", MTTY MTTY_UUID);
+        assert_config(qts, AUTO, "keep,on,all,on");
+        g_assert_cmpuint(slot_teardowns(qts), >, 0);
+
+        /* A change of something else does not forget the device. */
+        must_set(qts, "{'root-reclaim': 'off'}");
+        assert_config(qts, "auto,auto,auto,off", "keep,on,all,off");
+        must_set(qts, "{'slot-zap': 'slot', 'root-reclaim': 'auto'}");
+        assert_config(qts, "auto,auto,slot,auto", "keep,on,slot,on");
+        must_set(qts, "{'slot-zap': 'auto'}");
+        assert_config(qts, AUTO, "keep,on,all,on");
+
+        /* The guest's part is to eject the device through ACPI. */
+        qtest_qmp_device_del_send(qts, "assigned");
+        qtest_outl(qts, 0xae08, 1 << 5);
+        qtest_qmp_eventwait(qts, "DEVICE_DELETED");
+        assert_config(qts, AUTO, "keep,on,slot,on");
+    }
+    qtest_quit(qts);
+}
+
+static double event_time(QDict *event)
+{
+    QDict *stamp = qdict_get_qdict(event, "timestamp");
+
+    return qdict_get_int(stamp, "seconds") +
+        qdict_get_int(stamp, "microseconds") / 1e6;
+}
+
+/* The event tells of every eviction, and comes at most once a second */
+static void test_kvm_quota_event(void)
+{
+    uint64_t total, told = 0;
+    double last = 0;
+    QTestState *qts;
+
+    if (!have_capability()) {
+        return;
+    }
+
+    qts = start_firmware(",reset-elision=off", "q35", true);
+    g_assert_cmpuint(must_get_stat(qts, "vm", QUOTA), ==, 0);
+    must_set(qts, "{'root-retention': 'quota', 'root-quota': 4096}");
+    for (int i = 0; i < 3; i++) {
+        QDict *event = qtest_qmp_eventwait_ref(qts, "KVM_ROOT_QUOTA_EVICTED");
+        QDict *data = qdict_get_qdict(event, "data");
+        double now = event_time(event);
+
+        g_assert_cmpuint(qdict_get_int(data, "roots"), >, 0);
+        g_assert_cmpuint(qdict_get_int(data, "root-quota"), ==, 4096);
+        g_assert_true(qdict_haskey(data, "retained-pages"));
+        /* A timer may be late, and the next one then early. */
+        g_assert_true(!last || now - last > 0.9);
+        last = now;
+        told += qdict_get_int(data, "roots");
+        qobject_unref(event);
+    }
+    /* What is left to tell is told when the quota is another, or none. */
+    must_set(qts, "{'root-quota': 1048576}");
+    must_set(qts, "{'root-retention': 'keep'}");
+    total = must_get_stat(qts, "vm", QUOTA);
+    while (told < total) {
+        QDict *event = qtest_qmp_eventwait_ref(qts, "KVM_ROOT_QUOTA_EVICTED");
+        QDict *data = qdict_get_qdict(event, "data");
+
+        g_assert_cmpuint(qdict_get_int(data, "root-quota"), ==, 4096);
+        told += qdict_get_int(data, "roots");
+        qobject_unref(event);
+    }
+    g_assert_cmpuint(told, ==, total);
+    g_usleep(2500000);
+    must_get_stat(qts, "vm", QUOTA);
+    g_assert_null(qtest_qmp_event_ref(qts, "KVM_ROOT_QUOTA_EVICTED"));
+    qtest_quit(qts);
+}
+
+/* Migration */
+
+static char *migration_status(QTestState *qts)
+{
+    QDict *info = qtest_qmp_assert_success_ref(qts,
+                                               "{'execute': 'query-migrate'}");
+    char *status = g_strdup(qdict_get_try_str(info, "status"));
+
+    qobject_unref(info);
+    return status;
+}
+
+static void wait_for_migration(QTestState *qts, const char *status)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+
+    for (;;) {
+        g_autofree char *is = migration_status(qts);
+
+        if (!g_strcmp0(is, status)) {
+            return;
+        }
+        if (!g_strcmp0(is, "failed") || g_get_monotonic_time() > end) {
+            g_error("migration is %s, should be %s", is, status);
+        }
+        g_usleep(10000);
+    }
+}
+
+/* A migration to somebody who accepts it and reads nothing does not end */
+static void test_kvm_set_migrating(void)
+{
+    g_autofree char *path = tmp_path("migration");
+    g_autofree char *uri = g_strconcat("unix:", path, NULL);
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    QTestState *qts;
+    int fd;
+
+    if (!have_capability()) {
+        return;
+    }
+
+    unlink(path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+    g_assert_cmpint(bind(fd, (struct sockaddr *)&address, sizeof(address)), ==,
+                    0);
+    g_assert_cmpint(listen(fd, 1), ==, 0);
+
+    qts = start_firmware("", "q35", true);
+    qtest_qmp_assert_success(qts, "{'execute': 'migrate',"
+                             " 'arguments': {'uri': %s}}", uri);
+    wait_for_migration(qts, "active");
+    must_set(qts, "{'root-retention': 'quota', 'root-quota': 4096,"
+             " 'slot-zap': 'all'}");
+    assert_config(qts, "quota:4096,auto,all,auto", "quota:4096,on,all,on");
+    must_set(qts, "{'root-retention': 'drop', 'slot-zap': 'slot'}");
+    assert_config(qts, "drop,auto,slot,auto", "drop,off,slot,off");
+    wait_for_migration(qts, "active");
+    qtest_qmp_assert_success(qts, "{'execute': 'migrate_cancel'}");
+    close(fd);
+    qtest_quit(qts);
+}
+
+/* Each policy as what -accel kvm and set-kvm-root-retention take */
+static const struct {
+    const char *accel, *arguments, *effective;
+} policies[] = {
+    { ",root-retention=default", "{'root-retention': 'default'}", NOTHING },
+    { ",root-retention=drop", "{'root-retention': 'drop'}",
+      "drop,off,all,off" },
+    { ",root-retention=keep", "{'root-retention': 'keep'}",
+      "keep,on,slot,on" },
+    { ",root-retention=quota,root-quota=4K",
+      "{'root-retention': 'quota', 'root-quota': 4096}",
+      "quota:4096,on,slot,on" },
+};
+
+/* From each policy to each: what follows what in a De Bruijn sequence */
+static const int policy_tour[] = {
+    0, 0, 1, 0, 2, 0, 3, 1, 1, 2, 1, 3, 2, 2, 3, 3, 0,
+};
+
+static void assert_policy(QTestState *qts, int policy)
+{
+    g_autofree char *is = config(qts, "effective");
+
+    g_assert_cmpstr(is, ==, policies[policy].effective);
+}
+
+static void assert_guest_runs(QTestState *qts)
+{
+    wait_for_stat(qts, "vcpu", "mmu_resets",
+                  must_get_stat(qts, "vcpu", "mmu_resets") + GUEST_RESETS);
+}
+
+static void migrate(QTestState *from, const char *uri)
+{
+    qtest_qmp_assert_success(from, "{'execute': 'migrate',"
+                             " 'arguments': {'uri': %s}}", uri);
+    wait_for_migration(from, "completed");
+}
+
+/*
+ * The policy is each host's own matter, and no part of the stream.  One half
+ * of the destinations is told theirs on the command line, the other one while
+ * it waits for the stream.
+ */
+static void test_kvm_migration_every_pair(void)
+{
+    g_autofree char *path = tmp_path("migration");
+    g_autofree char *uri = g_strconcat("unix:", path, NULL);
+    g_autofree char *machine = g_strdup_printf("q35 -incoming %s", uri);
+    QTestState *from, *to;
+
+    if (!have_capability()) {
+        return;
+    }
+
+    from = start_firmware(policies[policy_tour[0]].accel, "q35", true);
+    assert_guest_runs(from);
+    for (int i = 1; i < ARRAY_SIZE(policy_tour); i++) {
+        int policy = policy_tour[i];
+
+        g_test_message("%s to %s", policies[policy_tour[i - 1]].effective,
+                       policies[policy].effective);
+        unlink(path);
+        to = start_firmware(i % 2 ? policies[policy].accel : "", machine,
+                            true);
+        if (i % 2 == 0) {
+            must_set(to, policies[policy].arguments);
+        }
+        migrate(from, uri);
+        qtest_qmp_eventwait(to, "RESUME");
+        assert_policy(from, policy_tour[i - 1]);
+        assert_policy(to, policy);
+        assert_guest_runs(to);
+        qtest_quit(from);
+        from = to;
+    }
+    qtest_quit(from);
+}
+
+/* To a QEMU that knows nothing of all this, whatever was in effect */
+static void test_kvm_migration_unmodified(void)
+{
+    g_autofree char *path = tmp_path("migration");
+    g_autofree char *uri = g_strconcat("unix:", path, NULL);
+    const char *binary = g_getenv("QTEST_QEMU_BINARY_DST");
+    QTestState *from, *to;
+
+    if (!have_capability()) {
+        return;
+    }
+    if (!binary || access(binary, X_OK) < 0) {
+        g_test_skip("no other QEMU in QTEST_QEMU_BINARY_DST");
+        return;
+    }
+
+    for (int i = 0; i < ARRAY_SIZE(policies); i++) {
+        g_autofree char *firmware = NULL;
+        g_autofree char *args = NULL;
+        QDict *error;
+
+        unlink(path);
+        from = start_firmware(policies[i].accel, "q35", true);
+        assert_guest_runs(from);
+        firmware = tmp_path("firmware");
+        args = g_strdup_printf("-accel kvm -M q35 -m 64 -nodefaults -vga none "
+                               "-bios %s -incoming %s", firmware, uri);
+        to = qtest_init_with_env("QTEST_QEMU_BINARY_DST", args, true);
+        error = qtest_qmp_assert_failure_ref(
+            to, "{'execute': 'query-kvm-root-retention'}");
+        g_assert_cmpstr(qdict_get_str(error, "class"), ==, "CommandNotFound");
+        qobject_unref(error);
+        migrate(from, uri);
+        qtest_qmp_eventwait(to, "RESUME");
+        wait_for_stat(to, "vcpu", "exits",
+                      must_get_stat(to, "vcpu", "exits") + GUEST_RESETS);
+        qtest_quit(from);
+        qtest_quit(to);
+    }
+}
+
+/* Run a job to its end; it must succeed */
+static void G_GNUC_PRINTF(2, 3)
+run_job(QTestState *qts, const char *fmt, ...)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    bool concluded = false;
+    va_list ap;
+
+    va_start(ap, fmt);
+    qtest_qmp_vsend(qts, fmt, ap);
+    va_end(ap);
+    qobject_unref(qtest_qmp_receive(qts));
+
+    while (!concluded) {
+        QDict *response = qtest_qmp(qts, "{'execute': 'query-jobs'}");
+        QDict *job = qobject_to(QDict, qlist_peek(
+            qdict_get_qlist(response, "return")));
+
+        g_assert_nonnull(job);
+        if (g_str_equal(qdict_get_str(job, "status"), "concluded")) {
+            g_assert_cmpstr(qdict_get_try_str(job, "error"), ==, NULL);
+            concluded = true;
+        } else if (g_get_monotonic_time() > end) {
+            g_error("job is %s", qdict_get_str(job, "status"));
+        }
+        qobject_unref(response);
+        g_usleep(10000);
+    }
+    qtest_qmp_assert_success(qts, "{'execute': 'job-dismiss',"
+                             " 'arguments': {'id': 'job'}}");
+}
+
+static void add_snapshot_disk(QTestState *qts)
+{
+    g_autofree char *path = tmp_path("disk");
+
+    run_job(qts, "{'execute': 'blockdev-create', 'arguments': {"
+            " 'job-id': 'job', 'options': {'driver': 'file',"
+            "  'filename': %s, 'size': 0}}}", path);
+    qtest_qmp_assert_success(qts, "{'execute': 'blockdev-add', 'arguments': {"
+                             " 'driver': 'file', 'node-name': 'file',"
+                             " 'filename': %s}}", path);
+    run_job(qts, "{'execute': 'blockdev-create', 'arguments': {"
+            " 'job-id': 'job', 'options': {'driver': 'qcow2',"
+            "  'file': 'file', 'size': 1048576}}}");
+    qtest_qmp_assert_success(qts, "{'execute': 'blockdev-add', 'arguments': {"
+                             " 'driver': 'qcow2', 'node-name': 'disk',"
+                             " 'file': 'file'}}");
+}
+
+/* A snapshot of a guest under any policy can be loaded under any */
+static void test_kvm_snapshot_every_pair(void)
+{
+    QTestState *qts;
+
+    if (!have_capability()) {
+        return;
+    }
+
+    qts = start_firmware("", "q35", true);
+    add_snapshot_disk(qts);
+    for (int i = 0; i < ARRAY_SIZE(policies); i++) {
+        g_autofree char *tag = g_strdup_printf("policy%d", i);
+
+        must_set(qts, policies[i].arguments);
+        assert_guest_runs(qts);
+        run_job(qts, "{'execute': 'snapshot-save', 'arguments': {"
+                " 'job-id': 'job', 'tag': %s, 'vmstate': 'disk',"
+                " 'devices': ['disk']}}", tag);
+        for (int j = 0; j < ARRAY_SIZE(policies); j++) {
+            must_set(qts, policies[j].arguments);
+            run_job(qts, "{'execute': 'snapshot-load', 'arguments': {"
+                    " 'job-id': 'job', 'tag': %s, 'vmstate': 'disk',"
+                    " 'devices': ['disk']}}", tag);
+            assert_policy(qts, j);
+            assert_guest_runs(qts);
+        }
+    }
+    qtest_quit(qts);
+}
+
+/* A reset is the guest's, the policy is the host's */
+static void test_kvm_reset(void)
+{
+    QTestState *qts;
+
+    if (!have_capability()) {
+        return;
+    }
+
+    qts = start_firmware(policies[0].accel, "q35", true);
+    for (int i = 1; i < ARRAY_SIZE(policies); i++) {
+        must_set(qts, policies[i].arguments);
+        qtest_system_reset(qts);
+        assert_policy(qts, i);
+        assert_guest_runs(qts);
+    }
+    qtest_quit(qts);
+}
+
 int main(int argc, char **argv)
 {
     g_autoptr(GError) err = NULL;
@@ -868,6 +1858,9 @@ int main(int argc, char **argv)
                    test_option_introspection);
     qtest_add_func("root-retention/option/vfio-types", test_option_vfio_types);
 
+    qtest_add_data_func("root-retention/no-kvm/qtest", "qtest", test_no_kvm);
+    qtest_add_data_func("root-retention/no-kvm/tcg", "tcg", test_no_kvm);
+
     for (int i = 0; i < ARRAY_SIZE(effect_cases); i++) {
         g_autofree char *path =
             g_strdup_printf("root-retention/kvm/effect/%s",
@@ -883,6 +1876,7 @@ int main(int argc, char **argv)
         qtest_add_data_func(path, &contradictions[i], test_kvm_contradiction);
     }
     qtest_add_func("root-retention/kvm/stats", test_kvm_stats);
+    qtest_add_func("root-retention/kvm/own-stats", test_kvm_own_stats);
     for (int i = 0; i < ARRAY_SIZE(guest_cases); i++) {
         g_autofree char *path =
             g_strdup_printf("root-retention/kvm/retention/guest/%s",
@@ -890,6 +1884,32 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &guest_cases[i], test_kvm_guest);
     }
+    qtest_add_func("root-retention/kvm/query", test_kvm_query);
+    qtest_add_func("root-retention/kvm/refused", test_kvm_set_refused);
+    qtest_add_func("root-retention/kvm/stock/set", test_kvm_set_stock);
+    qtest_add_func("root-retention/kvm/retention/set/sequence",
+                   test_kvm_set_sequence);
+    qtest_add_func("root-retention/kvm/retention/set/running",
+                   test_kvm_set_running);
+    qtest_add_func("root-retention/kvm/retention/set/migrating",
+                   test_kvm_set_migrating);
+    qtest_add_func("root-retention/kvm/retention/slot-zap", test_kvm_slot_zap);
+    qtest_add_func("root-retention/kvm/retention/vfio-coldplug",
+                   test_kvm_vfio_coldplug);
+    qtest_add_func("root-retention/kvm/retention/vfio-hotplug",
+                   test_kvm_vfio_hotplug);
+    qtest_add_func("root-retention/kvm/retention/vfio-failing",
+                   test_kvm_vfio_failing);
+    qtest_add_func("root-retention/kvm/retention/quota-event",
+                   test_kvm_quota_event);
+    qtest_add_func("root-retention/kvm/retention/migration/every-pair",
+                   test_kvm_migration_every_pair);
+    qtest_add_func("root-retention/kvm/retention/migration/unmodified",
+                   test_kvm_migration_unmodified);
+    qtest_add_func("root-retention/kvm/retention/snapshot/every-pair",
+                   test_kvm_snapshot_every_pair);
+    qtest_add_func("root-retention/kvm/retention/reset", test_kvm_reset);
+
     ret = g_test_run();
 
     for (int i = 0; i < ARRAY_SIZE(tmp_names); i++) {
