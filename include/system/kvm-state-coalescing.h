@@ -17,21 +17,9 @@ typedef struct KVMStateCoalescing {
     bool verify;                /* the property x-state-verify */
     /* Does all ioctls of vCPUs; NULL: kvm_vcpu_ioctl_now() */
     int (*vcpu_ioctl)(CPUState *cpu, unsigned long type, void *arg);
+    /* Of all vCPUs, ioctls; of KVM_{GET,SET}_MSRS, values that were left out */
     Stat64 writes_sent, writes_saved, reads_sent, reads_saved, msrs_saved;
 } KVMStateCoalescing;
-
-/*
- * Since the VM was created, of all vCPUs: ioctls that write and that read a
- * vCPU's state.  Those saved are 0 if not coalescing.
- */
-typedef struct KVMStateCounters {
-    uint64_t writes_sent, writes_saved;
-    uint64_t reads_sent, reads_saved;
-    uint64_t msrs_saved;        /* values left out of KVM_{GET,SET}_MSRS */
-} KVMStateCounters;
-
-/* Any thread may call this at any time. */
-void kvm_get_state_counters(struct KVMState *s, KVMStateCounters *counters);
 
 /* As kvm_vcpu_ioctl(), but nothing is left out. */
 int kvm_vcpu_ioctl_now(CPUState *cpu, unsigned long type, void *arg);

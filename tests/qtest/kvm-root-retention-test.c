@@ -260,6 +260,10 @@ static const RefusedOption refused_options[] = {
       BAD_VALUE("slot-coalescing", "maybe", ON_OFF_AUTO) },
     { "slot-coalescing-number", "kvm,slot-coalescing=1",
       BAD_VALUE("slot-coalescing", "1", ON_OFF_AUTO) },
+    { "state-coalescing-unknown", "kvm,state-coalescing=maybe",
+      BAD_VALUE("state-coalescing", "maybe", ON_OFF_AUTO) },
+    { "state-verify-unknown", "kvm,x-state-verify=maybe",
+      "Parameter 'x-state-verify' expects 'on' or 'off'\n" },
     { "quota-unit", "kvm,root-quota=64Q", BAD_SIZE },
     { "quota-word", "kvm,root-quota=all", BAD_SIZE },
     { "quota-empty", "kvm,root-quota=", BAD_SIZE },
@@ -287,6 +291,8 @@ static const RefusedOption refused_options[] = {
       "Property 'tcg-accel.slot-zap' not found\n" },
     { "slot-coalescing-tcg", "tcg,slot-coalescing=on",
       "Property 'tcg-accel.slot-coalescing' not found\n" },
+    { "state-coalescing-tcg", "tcg,state-coalescing=on",
+      "Property 'tcg-accel.state-coalescing' not found\n" },
 };
 
 static void test_option_refused(const void *opaque)
@@ -328,6 +334,9 @@ static const AcceptedOption accepted_options[] = {
     { "slot-coalescing-auto", "slot-coalescing=auto" },
     { "slot-coalescing-on", "slot-coalescing=on" },
     { "slot-coalescing-off", "slot-coalescing=off" },
+    { "state-coalescing-auto", "state-coalescing=auto" },
+    { "state-coalescing-on", "state-coalescing=on" },
+    { "state-coalescing-off", "state-coalescing=off" },
     { "all", "root-retention=quota,root-quota=4K,reset-elision=off,"
       "slot-zap=slot,root-reclaim=on,slot-coalescing=on" },
 };
@@ -377,6 +386,7 @@ static void test_option_introspection(void)
     assert_property(list, "root-reclaim", "OnOffAuto");
     assert_property(list, "root-quota", "size");
     assert_property(list, "slot-coalescing", "OnOffAuto");
+    assert_property(list, "state-coalescing", "OnOffAuto");
 
     qobject_unref(response);
     qtest_quit(qts);
@@ -515,6 +525,8 @@ static const RefusedChange refused_changes[] = {
       "Parameter 'root-retentoin' is unexpected" },
     { "{'slot-coalescing': 'off'}",
       "Parameter 'slot-coalescing' is unexpected" },
+    { "{'state-coalescing': 'off'}",
+      "Parameter 'state-coalescing' is unexpected" },
 };
 
 static void assert_changes_refused(QTestState *qts, const RefusedChange *cases,
@@ -899,6 +911,10 @@ static const struct {
     { "qemu_slot_deletes", "cumulative" },
     { "qemu_slot_ioctls_saved", "instant" },
     { "qemu_root_cap_calls", "cumulative" },
+    { "qemu_state_writes", "cumulative" },
+    { "qemu_state_writes_saved", "cumulative" },
+    { "qemu_state_reads", "cumulative" },
+    { "qemu_state_reads_saved", "cumulative" },
 };
 
 #define CAP_CALLS       "qemu_root_cap_calls"
@@ -1130,6 +1146,8 @@ static void test_kvm_query(void)
                                   "slot-coalescing"), ==, "auto");
     g_assert_cmpstr(qdict_get_str(qdict_get_qdict(info, "effective"),
                                   "slot-coalescing"), ==, "on");
+    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(info, "effective"),
+                                  "state-coalescing"), ==, "on");
     offer = qdict_get_qdict(info, "host");
     g_assert_cmpstr(qdict_get_str(offer, "kernel"), ==, host_uts.release);
     g_assert_cmpint(qlist_size(qdict_get_qlist(offer, "root-retention")), ==,
@@ -1146,8 +1164,8 @@ static void test_kvm_query(void)
     text = hmp_info(qts);
     g_test_message("%s", text);
     g_assert_nonnull(strstr(text, host == HOST_RETENTION ?
-                            "root-retention  auto        keep\r\n" :
-                            "root-retention  auto        default\r\n"));
+                            "root-retention    auto        keep\r\n" :
+                            "root-retention    auto        default\r\n"));
     g_assert_nonnull(strstr(text, host_uts.release));
 
     /* The guest has halted: the statistics don't change any more. */

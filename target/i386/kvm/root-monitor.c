@@ -164,6 +164,7 @@ static KvmRootRetentionConfig *requested_config(const KVMRootRequest *request)
     config->slot_zap = request->slot_zap;
     config->root_reclaim = request->reclaim;
     config->slot_coalescing = request->slot_coalescing;
+    config->state_coalescing = request->state_coalescing;
     return config;
 }
 
@@ -178,6 +179,7 @@ static KvmRootRetentionConfig *effective_config(const KVMRootEffect *effect)
     config->slot_zap = effect->slot_zap;
     config->root_reclaim = on_off(effect->reclaim);
     config->slot_coalescing = on_off(effect->slot_coalescing);
+    config->state_coalescing = on_off(effect->state_coalescing);
     return config;
 }
 
@@ -236,24 +238,27 @@ static void print_config(Monitor *mon, const KvmRootRetentionInfo *info)
     g_autofree char *asked_quota = quota_str(asked);
     g_autofree char *given_quota = quota_str(given);
 
-    monitor_printf(mon, "%-16s%-12s%s\n", "", "asked for", "in effect");
-    monitor_printf(mon, "%-16s%-12s%s\n", "root-retention",
+    monitor_printf(mon, "%-18s%-12s%s\n", "", "asked for", "in effect");
+    monitor_printf(mon, "%-18s%-12s%s\n", "root-retention",
                    KvmRootRetention_str(asked->root_retention),
                    KvmRootRetention_str(given->root_retention));
-    monitor_printf(mon, "%-16s%-12s%s\n", "root-quota", asked_quota,
+    monitor_printf(mon, "%-18s%-12s%s\n", "root-quota", asked_quota,
                    given_quota);
-    monitor_printf(mon, "%-16s%-12s%s\n", "reset-elision",
+    monitor_printf(mon, "%-18s%-12s%s\n", "reset-elision",
                    OnOffAuto_str(asked->reset_elision),
                    OnOffAuto_str(given->reset_elision));
-    monitor_printf(mon, "%-16s%-12s%s\n", "slot-zap",
+    monitor_printf(mon, "%-18s%-12s%s\n", "slot-zap",
                    KvmSlotZap_str(asked->slot_zap),
                    KvmSlotZap_str(given->slot_zap));
-    monitor_printf(mon, "%-16s%-12s%s\n", "root-reclaim",
+    monitor_printf(mon, "%-18s%-12s%s\n", "root-reclaim",
                    OnOffAuto_str(asked->root_reclaim),
                    OnOffAuto_str(given->root_reclaim));
-    monitor_printf(mon, "%-16s%-12s%s\n", "slot-coalescing",
+    monitor_printf(mon, "%-18s%-12s%s\n", "slot-coalescing",
                    OnOffAuto_str(asked->slot_coalescing),
                    OnOffAuto_str(given->slot_coalescing));
+    monitor_printf(mon, "%-18s%-12s%s\n", "state-coalescing",
+                   OnOffAuto_str(asked->state_coalescing),
+                   OnOffAuto_str(given->state_coalescing));
 }
 
 static void print_host(Monitor *mon, const KvmRootRetentionHost *host)

@@ -15,6 +15,7 @@
 #include "qemu/error-report.h"
 #include "system/kvm.h"
 #include "system/kvm_int.h"
+#include "system/kvm-own-stats.h"
 #include "state-coalesce.h"
 #include "state-known.h"
 #include "trace.h"
@@ -77,8 +78,40 @@ static int state_vcpu_ioctl(CPUState *cpu, unsigned long type, void *arg)
     return ret;
 }
 
+static uint64_t get_state_writes(CPUState *cpu)
+{
+    return stat64_get(&kvm_state->state_coalescing.writes_sent);
+}
+
+static uint64_t get_state_writes_saved(CPUState *cpu)
+{
+    return stat64_get(&kvm_state->state_coalescing.writes_saved);
+}
+
+static uint64_t get_state_reads(CPUState *cpu)
+{
+    return stat64_get(&kvm_state->state_coalescing.reads_sent);
+}
+
+static uint64_t get_state_reads_saved(CPUState *cpu)
+{
+    return stat64_get(&kvm_state->state_coalescing.reads_saved);
+}
+
+static const KVMOwnStat state_stats[] = {
+    { "qemu_state_writes", STATS_TARGET_VM, STATS_TYPE_CUMULATIVE,
+      get_state_writes },
+    { "qemu_state_writes_saved", STATS_TARGET_VM, STATS_TYPE_CUMULATIVE,
+      get_state_writes_saved },
+    { "qemu_state_reads", STATS_TARGET_VM, STATS_TYPE_CUMULATIVE,
+      get_state_reads },
+    { "qemu_state_reads_saved", STATS_TARGET_VM, STATS_TYPE_CUMULATIVE,
+      get_state_reads_saved },
+};
+
 void kvm_state_coalescing_init(KVMState *s, bool enabled)
 {
+    kvm_own_stats_register(state_stats, ARRAY_SIZE(state_stats));
     s->state_coalescing.enabled = enabled;
     s->state_coalescing.vcpu_ioctl = state_vcpu_ioctl;
 }
@@ -105,15 +138,4 @@ void kvm_state_coalescing_forget(X86CPU *cpu)
     if (cpu->kvm_state_known) {
         kvm_known_forget(cpu->kvm_state_known);
     }
-}
-
-void kvm_get_state_counters(KVMState *s, KVMStateCounters *counters)
-{
-    *counters = (KVMStateCounters) {
-        .writes_sent = stat64_get(&s->state_coalescing.writes_sent),
-        .writes_saved = stat64_get(&s->state_coalescing.writes_saved),
-        .reads_sent = stat64_get(&s->state_coalescing.reads_sent),
-        .reads_saved = stat64_get(&s->state_coalescing.reads_saved),
-        .msrs_saved = stat64_get(&s->state_coalescing.msrs_saved),
-    };
 }
