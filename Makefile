@@ -42,6 +42,11 @@ $(B)/stamps/fetch: $(B)/config.mk scripts/inputs scripts/fetch
 	@$(fetch) $(packages) $(if $(QEMU_SRC),,qemu) $(if $(LINUX_SRC),,linux)
 	@touch $@
 
+# Only upstream's qtests load these option ROMs.
+$(B)/stamps/fetch-ipxe: $(B)/config.mk scripts/inputs scripts/fetch
+	@$(fetch) ipxe
+	@touch $@
+
 # sid moves: only what needs 7.2 may fail for it.
 $(B)/stamps/fetch-7.2: $(B)/config.mk scripts/inputs scripts/fetch
 	@$(if $(LINUX_7_2_SRC),,$(fetch) linux-7.2)
@@ -95,12 +100,16 @@ boot: lab-$(KERNEL)
 
 check: lab
 	@scripts/check quick
-check-full: lab lab-7.2-debug lab-6.12-debug
+check-full: lab lab-7.2-debug lab-6.12-debug $(B)/stamps/fetch-ipxe
 	@scripts/check full
 check-qemu: qemu
 	@scripts/check qemu
 bench: lab-$(KERNEL)
 	@$(run) --runs drop,default,keep --output $(B)/report/bench.json
+
+# All of QEMU's own qtests for x86_64, on this machine.
+check-qtests: qemu firmware $(B)/stamps/fetch-ipxe
+	@scripts/upstream-qtests
 
 # Unmodified QEMU and kernel against ours, each with each.
 compare: lab
@@ -162,6 +171,7 @@ help:
 ## make check-qemu     QEMU's own tests of our files
 ## make compare        SCENARIO on HOST with unmodified QEMU, unmodified kernel,
 ##                     both and neither
+## make check-qtests   all of upstream's qtests for x86_64
 ## make series-check   are the patch series in order?
 ## make check-patches  does each kernel patch build, without a new warning?
 ## make check-mutations    do the series' selftests find mistakes?
@@ -176,7 +186,7 @@ help:
 ##
 ## ./configure --help lists the options of a build.
 
-.PHONY: all help boot check check-full check-qemu bench compare qemu linux firmware \
+.PHONY: all help boot check check-full check-qemu check-qtests bench compare qemu linux firmware \
 	lab lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
 	linux-debug linux-7.2-debug clean distclean series-check \
 	check-patches check-mutations selftests \
