@@ -43,6 +43,21 @@ SHA256: {hashlib.sha256(DATA).hexdigest()}
 SID_MADISON = """\
 linux-source-7.2 | 7.2.13-1 | http://m/debian sid/main amd64 Packages
 """
+TAR_SHOW = f"""\
+Package: libvirt
+Version: 11.3.0-3
+Filename: libvirt_11.3.0.orig.tar.xz
+Checksums-Sha256:
+ {"1" * 64} 4321 libvirt_11.3.0-3.dsc
+ {hashlib.sha256(DATA).hexdigest()} {len(DATA)} libvirt_11.3.0.orig.tar.xz
+ {"2" * 64} 833 libvirt_11.3.0.orig.tar.xz.asc
+ {"3" * 64} 99999 libvirt_11.3.0-3.debian.tar.xz
+"""
+TAR_MADISON = """\
+libvirt | 11.3.0-3 | http://m/debian trixie/main Sources
+libvirt | 11.3.0-3 | http://m/debian trixie/main amd64 Packages
+libvirt | 12.0.0-1 | http://m/debian trixie/main Sources
+"""
 MADISON = """\
 ovmf | 2022.11-6+deb12u2 | http://m/debian bookworm/main amd64 Packages
 ovmf | 2022.11-6+deb12u1 | http://m/debian-security bookworm-security/main \
@@ -136,7 +151,7 @@ while [ "$1" = -c ]; do shift 2; done
 case $1 in
 pkgnames) echo {package} ;;
 madison) cat {self.home}/madison ;;
-show) cat {self.home}/show ;;
+show|showsrc) cat {self.home}/show ;;
 esac
 """)
         self.tool("apt-get", f"""
@@ -183,6 +198,15 @@ esac
         r = self.fetch("ovmf")
         self.refused(r, "ovmf 2022.11-6+deb12u2", "not what the lists promise")
         self.assertEqual(list(self.cache.iterdir()), [])
+
+    def test_upstreams_tar_file_alone(self):
+        self.pretend(TAR_MADISON, show=TAR_SHOW)
+        r = self.fetch("libvirt")
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+        name, version, path, _ = (self.top / "build/inputs/libvirt"
+                                  ).read_text().split()
+        self.assertEqual((name, version), ("libvirt", "11.3.0-3"))
+        self.assertEqual(path, f"{self.cache}/libvirt_11.3.0.orig.tar.xz")
 
     def test_sid_has_lists_of_its_own(self):
         self.pretend(SID_MADISON, show=SID_SHOW)
