@@ -6,7 +6,7 @@
     series.py edit TREE
     series.py refresh TREE
 
-TREE is qemu, linux (6.12) or linux-7.2.
+TREE is qemu, linux (6.12), linux-7.2 or libvirt.
 
 A series is a folder patches/NAME of mail-ready patches and a file `series`
 that names them in order.  Whole files of ours are no patches: for QEMU they
@@ -109,6 +109,7 @@ TREES = {
                   "stubs", "target", "tests/qtest", "tests/unit")),
     "linux": Tree("linux", "linux-6.12", "linux-6.12"),
     "linux-7.2": Tree("linux-7.2", "linux-7.2", "linux-7.2", optional=True),
+    "libvirt": Tree("libvirt", "libvirt", "libvirt", optional=True),
 }
 
 

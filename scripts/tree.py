@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Make the patched source trees: tree.py extract|apply TREE [DIR]
 
-TREE is qemu, linux (6.12) or linux-7.2.
+TREE is qemu, linux (6.12), linux-7.2 or libvirt.
 extract unpacks what scripts/fetch brought (or copies DIR) to build/src.
 apply lays our files over it and applies the series.  Only files whose
 content changes are written, so that a rebuild compiles only what it must;
@@ -51,6 +51,10 @@ def unpack(tree, new, folder):
         dsc = next(p for _, p in inputs(tree) if p.suffix == ".dsc")
         # apt verified the files; the .dsc's own signature says no more.
         run("dpkg-source", "--no-check", "-x", str(dsc), str(new))
+    elif tree.name == "libvirt":
+        [(_, tar)] = inputs(tree)
+        new.mkdir()
+        run("tar", "-C", str(new), "--strip-components=1", "-xf", str(tar))
     else:
         [(_, deb)] = inputs(tree)
         new.mkdir()

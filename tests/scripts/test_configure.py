@@ -39,6 +39,10 @@ class Configure(Checkout):
         linux = self.tree("linux61", {
             "Kconfig": "", "Makefile":
             "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 99\n"})
+        libvirt = self.tree("libvirt11.4", {
+            "src/libvirt_private.syms": "",
+            "meson.build": "project(\n  'libvirt', 'c',\n"
+            "  version: '11.4.0',\n"})
         spaced = self.tree("white space", {"VERSION": "10.0.2\n"})
         for args, words in (
                 (["--frobnicate"], ["--frobnicate", "--qemu-src=DIR"]),
@@ -50,6 +54,8 @@ class Configure(Checkout):
                 ([f"--linux-src={qemu}"], [str(qemu), "6.12.x"]),
                 ([f"--linux-src={linux}"], ["6.1.99", "6.12.x"]),
                 ([f"--linux-7.2-src={linux}"], ["6.1.99", "7.2.x"]),
+                ([f"--libvirt-src={linux}"], [str(linux), "11.3.0"]),
+                ([f"--libvirt-src={libvirt}"], ["11.4.0", "11.3.0"]),
                 (["--security-mirror=garbage"], ["garbage", "URI"])):
             with self.subTest(args):
                 self.refused(self.configure(*args), *words)
@@ -64,13 +70,19 @@ class Configure(Checkout):
         newer = self.tree("linux72", {
             "Kconfig": "", "Makefile":
             "VERSION = 7\nPATCHLEVEL = 2\nSUBLEVEL = 13\n"})
+        libvirt = self.tree("libvirt11", {
+            "src/libvirt_private.syms": "",
+            "meson.build": "project(\n  'libvirt', 'c',\n"
+            "  version: '11.3.0',\n"})
         r = self.configure(f"--qemu-src={qemu}", f"--linux-src={linux}",
-                           f"--linux-7.2-src={newer}")
+                           f"--linux-7.2-src={newer}",
+                           f"--libvirt-src={libvirt}")
         self.assertEqual((r.returncode, r.stderr), (0, ""))
         text = (self.top / "build/config.mk").read_text()
         self.assertIn(f"QEMU_SRC := {qemu}\n", text)
         self.assertIn(f"LINUX_SRC := {linux}\n", text)
         self.assertIn(f"LINUX_7_2_SRC := {newer}\n", text)
+        self.assertIn(f"LIBVIRT_SRC := {libvirt}\n", text)
 
     def test_not_root_gets_one_command(self):
         self.tool("dpkg-query", TWO_MISSING)
