@@ -47,6 +47,10 @@ $(B)/stamps/fetch-ipxe: $(B)/config.mk scripts/inputs scripts/fetch
 	@$(fetch) ipxe
 	@touch $@
 
+$(B)/stamps/fetch-libvirt: $(B)/config.mk scripts/inputs scripts/fetch
+	@$(fetch) meson $(if $(LIBVIRT_SRC),,libvirt)
+	@touch $@
+
 # sid moves: only what needs 7.2 may fail for it.
 $(B)/stamps/fetch-7.2: $(B)/config.mk scripts/inputs scripts/fetch
 	@$(if $(LINUX_7_2_SRC),,$(fetch) linux-7.2)
@@ -58,7 +62,9 @@ extract-linux: $(B)/stamps/fetch
 	@python3 scripts/tree.py extract linux $(LINUX_SRC)
 extract-linux-7.2: $(B)/stamps/fetch-7.2
 	@python3 scripts/tree.py extract linux-7.2 $(LINUX_7_2_SRC)
-tree-qemu tree-linux tree-linux-7.2: tree-%: extract-%
+extract-libvirt: $(B)/stamps/fetch-libvirt
+	@python3 scripts/tree.py extract libvirt $(LIBVIRT_SRC)
+tree-qemu tree-linux tree-linux-7.2 tree-libvirt: tree-%: extract-%
 	@python3 scripts/tree.py apply $*
 
 # ---- builds -----------------------------------------------------------
@@ -78,6 +84,9 @@ linux-debug: tree-linux
 	@scripts/build-linux 6.12 debug
 linux-7.2-debug: tree-linux-7.2
 	@scripts/build-linux 7.2 debug
+# What the tests of scripts/libvirt-tests need; no boot needs libvirt.
+libvirt: tree-libvirt
+	@scripts/build-libvirt affected
 firmware: tree-qemu
 	@scripts/firmware
 
@@ -98,12 +107,14 @@ run = tests/lab/run boot --scenario $(SCENARIO) --host $(HOST) --kernel $(KERNEL
 boot: lab-$(KERNEL)
 	@$(run)
 
-check: lab
+check: lab libvirt
 	@scripts/check quick
-check-full: lab lab-7.2-debug lab-6.12-debug $(B)/stamps/fetch-ipxe
+check-full: lab libvirt lab-7.2-debug lab-6.12-debug $(B)/stamps/fetch-ipxe
 	@scripts/check full
 check-qemu: qemu
 	@scripts/check qemu
+check-libvirt: libvirt
+	@scripts/check libvirt
 bench: lab-$(KERNEL)
 	@$(run) --runs drop,default,keep --output $(B)/report/bench.json
 
@@ -121,12 +132,13 @@ compare: lab
 # ---- the series -------------------------------------------------------
 
 # Without the source of 7.2 its patches are checked for their form.
-series-check: extract-qemu extract-linux
+series-check: extract-qemu extract-linux extract-libvirt
 	@$(MAKE) extract-linux-7.2 || :
 	@python3 scripts/series.py check
-edit-qemu edit-linux edit-linux-7.2: edit-%: extract-%
+edit-qemu edit-linux edit-linux-7.2 edit-libvirt: edit-%: extract-%
 	@python3 scripts/series.py edit $*
-refresh-qemu refresh-linux refresh-linux-7.2: refresh-%: extract-%
+refresh-qemu refresh-linux refresh-linux-7.2 refresh-libvirt: \
+		refresh-%: extract-%
 	@python3 scripts/series.py refresh $*
 
 # Is each patch of the kernel series sound by itself?
@@ -147,7 +159,7 @@ selftests: lab
 # What was built goes, what was downloaded and unpacked stays.
 clean:
 	@rm -rf $(B)/qemu* $(B)/linux-* $(B)/selftests* $(B)/lab $(B)/report \
-		$(B)/firmware $(B)/optionrom $(B)/logs $(B)/meson
+		$(B)/firmware $(B)/optionrom $(B)/logs $(B)/meson $(B)/libvirt
 # An edit tree holds a person's work.
 distclean:
 	@for d in $(B)/edit/*; do [ ! -e "$$d" ] || { echo "distclean: error:" \
@@ -167,27 +179,31 @@ help:
 ## make bench          all policies of a scenario, report in build/report/bench.*
 ## make qemu, linux, firmware, lab    build only that
 ## make linux-7.2                     likewise, from sid's source
+## make libvirt                       those tests of libvirt that its series can
+##                                    break
 ## make linux-debug, linux-7.2-debug  the host kernels with debugging
 ## make check-qemu     QEMU's own tests of our files
 ## make compare        SCENARIO on HOST with unmodified QEMU, unmodified kernel,
 ##                     both and neither
 ## make check-qtests   all of upstream's qtests for x86_64
+## make check-libvirt  libvirt's own tests of what its series changes
 ## make series-check   are the patch series in order?
 ## make check-patches  does each kernel patch build, without a new warning?
 ## make check-mutations    do the series' selftests find mistakes?
 ## make selftests      upstream's KVM selftests with and without the series;
 ##                     writes docs/selftests.md
-## make edit-qemu, edit-linux, edit-linux-7.2    a git tree in build/edit/,
-##                                    one commit a patch
-## make refresh-qemu, refresh-linux, refresh-linux-7.2   write its commits
-##                                    back to patches/
+## make edit-qemu, edit-linux, edit-linux-7.2, edit-libvirt   a git tree in
+##                                    build/edit/, one commit a patch
+## make refresh-qemu, refresh-linux, refresh-linux-7.2, refresh-libvirt
+##                                    write its commits back to patches/
 ## make clean          remove what was built
 ## make distclean      remove build/
 ##
 ## ./configure --help lists the options of a build.
 
-.PHONY: all help boot check check-full check-qemu check-qtests bench compare qemu linux firmware \
-	lab lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
+.PHONY: all help boot check check-full check-qemu check-qtests bench compare \
+	qemu linux firmware lab lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
+	libvirt check-libvirt \
 	linux-debug linux-7.2-debug clean distclean series-check \
 	check-patches check-mutations selftests \
-	$(foreach t,qemu linux linux-7.2,extract-$t tree-$t edit-$t refresh-$t)
+	$(foreach t,qemu linux linux-7.2 libvirt,extract-$t tree-$t edit-$t refresh-$t)
