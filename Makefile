@@ -93,6 +93,13 @@ firmware: tree-qemu
 lab: qemu firmware linux
 	@scripts/initramfs 6.12
 	@touch $(B)/stamps/built
+# What scenario libvirt needs besides.
+lab-libvirt: tree-libvirt firmware
+	@scripts/build-libvirt lab
+	@mkdir -p $(B)/lab
+	@tests/lab/mklibvirt --libvirt $(B)/libvirt \
+		--source $(B)/src/libvirt --firmware $(B)/firmware \
+		--output $(B)/lab/libvirt.cpio
 # What a boot of KERNEL needs.
 lab-6.12: lab
 lab-7.2: qemu firmware linux-7.2
@@ -104,12 +111,13 @@ lab-7.2-debug: lab-7.2 linux-7.2-debug
 
 run = tests/lab/run boot --scenario $(SCENARIO) --host $(HOST) --kernel $(KERNEL)
 
-boot: lab-$(KERNEL)
+boot: lab-$(KERNEL) $(if $(filter libvirt,$(SCENARIO)),lab-libvirt)
 	@$(run)
 
 check: lab libvirt
 	@scripts/check quick
-check-full: lab libvirt lab-7.2-debug lab-6.12-debug $(B)/stamps/fetch-ipxe
+check-full: lab libvirt lab-libvirt lab-7.2-debug lab-6.12-debug \
+		$(B)/stamps/fetch-ipxe
 	@scripts/check full
 check-qemu: qemu
 	@scripts/check qemu
@@ -202,7 +210,8 @@ help:
 ## ./configure --help lists the options of a build.
 
 .PHONY: all help boot check check-full check-qemu check-qtests bench compare \
-	qemu linux firmware lab lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
+	qemu linux firmware lab lab-libvirt lab-6.12 lab-7.2 lab-6.12-debug \
+	lab-7.2-debug linux-7.2 \
 	libvirt check-libvirt \
 	linux-debug linux-7.2-debug clean distclean series-check \
 	check-patches check-mutations selftests \

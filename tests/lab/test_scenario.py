@@ -11,6 +11,7 @@ LAB = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, LAB)
 
 from labcore import results, scenario       # noqa: E402
+from labcore.boot import Boot               # noqa: E402
 from labcore.cpio import Archive            # noqa: E402
 from labcore.errors import LabError         # noqa: E402
 from labcore.verdict import Result          # noqa: E402
@@ -107,6 +108,13 @@ class Plan(unittest.TestCase):
         for size, memory in ((0, 512), (300, 512), (301, 768), (600, 1024)):
             one.size = size
             self.assertIn(f"arg {memory} quiet\n", scenario.plan(one, "keep"))
+
+    def test_an_archive_that_nobody_built(self):
+        boot = object.__new__(Boot)
+        boot.scenario = load(GOOD.replace("size = 64", "archive = no.cpio"))
+        boot.base = "/nowhere/initramfs.cpio"
+        with self.assertRaisesRegex(LabError, "/nowhere/no.cpio .*make lab-"):
+            boot.more()
 
     def test_unknown_run(self):
         with self.assertRaisesRegex(LabError, "never.*default, keep"):

@@ -109,6 +109,20 @@ static void judge(struct program *prog, int status)
 		report_test(prog->name, "pass", "exit status 0");
 }
 
+/*
+ * Has the program ended?  As PID 1, init is also the parent of what a daemon
+ * leaves behind, which would look alive to the daemon until it is reaped.
+ */
+static bool ended(pid_t program, int *status)
+{
+	pid_t pid;
+
+	while ((pid = waitpid(-1, status, WNOHANG)) > 0)
+		if (pid == program)
+			return true;
+	return false;
+}
+
 void program_run(const struct plan *plan)
 {
 	struct program prog = { 0 };
@@ -120,7 +134,7 @@ void program_run(const struct plan *plan)
 		return;
 	}
 	deadline = now_ns() + plan->phases[0].seconds * 1000000000ull;
-	while (waitpid(prog.pid, &status, WNOHANG) == 0) {
+	while (!ended(prog.pid, &status)) {
 		struct pollfd pfd = { .fd = prog.out, .events = POLLIN };
 
 		poll(&pfd, 1, 200);

@@ -58,12 +58,24 @@ class Boot:
         shutil.copyfile(self.base, self.initramfs)
         with open(self.initramfs, "ab") as f:
             f.write(archive.bytes())
+            if self.scenario.archive:
+                f.write(self.more())
         for path in (self.console, self.verdict):
             open(path, "wb").close()
         self.host.prepare(self)
         with open(os.path.join(self.dir, "replay.sh"), "w",
                   encoding="utf-8") as f:
             f.write(f"#!/bin/sh\n{self.replay()}\n")
+
+    def more(self):
+        """What the scenario has besides, beside the initramfs."""
+        path = os.path.join(os.path.dirname(self.base), self.scenario.archive)
+        try:
+            with open(path, "rb") as f:
+                return f.read()
+        except FileNotFoundError:
+            raise LabError(f"{path} does not exist; build it first (make "
+                           f"lab-{self.scenario.name})") from None
 
     def replay(self):
         """The command that does this boot again by hand."""

@@ -12,6 +12,7 @@
     rounds = COUNT                      of the workload, {rounds} below
     runs = NAME...                      what `run boot` makes if not told
     hosts = amd intel
+    archive = FILE                      of build/lab, laid over the initramfs
     [args]
     command = PROGRAM ARGUMENT...       split as a shell would
     environment = NAME=VALUE...
@@ -40,7 +41,7 @@ GUEST_MEMORY = 512      # MiB, {memory}; what is left of it holds 300
 
 KEYS = {
     "scenario": {"description", "kind", "host-memory", "huge-pages", "size",
-                 "rounds", "runs", "hosts"},
+                 "rounds", "runs", "hosts", "archive"},
     "args": {"command", "environment"},
     "run": {"accel", "compare-stats", "count-sptes", "append", "environment",
             "expected-skips", "expect"},
@@ -62,6 +63,7 @@ class Scenario:
     environment: list
     run_options: dict
     phases: dict
+    archive: str = ""
     tests: list = dataclasses.field(default_factory=list)
 
 
@@ -156,7 +158,8 @@ def _build(path, name, parser):
         command=command,
         environment=text("args", "environment", "").split(),
         run_options=runs,
-        phases=phases)
+        phases=phases,
+        archive=text("scenario", "archive", ""))
 
 
 def plan(scenario, run, scale=1, debug=False):
