@@ -533,9 +533,17 @@ void slot_layout_commit(SlotLayout *layout, int64_t now, SlotChange *change)
     g_array_set_size(layout->adds, 0);
 }
 
+static gint by_address(gconstpointer a, gconstpointer b)
+{
+    const SlotNode *const *x = a, *const *y = b;
+
+    return (*x)->range.gpa < (*y)->range.gpa ? -1 : 1;
+}
+
 void slot_layout_settle(SlotLayout *layout, SlotChange *change)
 {
     g_array_set_size(layout->ops, 0);
+    g_ptr_array_sort(layout->waiting, by_address);
     for (unsigned int i = 0; i < layout->waiting->len; i++) {
         SlotNode *node = node_at(layout->waiting, i);
 
