@@ -101,10 +101,11 @@ static int disable_quirk(KVMState *s, Error **errp)
  */
 static int apply_effect(KVMState *s, const KVMRootEffect *effect, Error **errp)
 {
+    uint64_t quota = root_effect.quota_pages;
     int ret;
 
-    if (effect->quota_pages) {
-        /* Before, for the first evictions come while KVM is told. */
+    /* vCPUs evict while KVM is told: what the smaller of the two asks for. */
+    if (effect->quota_pages && (!quota || effect->quota_pages < quota)) {
         kvm_root_quota_watch(effect->quota_pages);
     }
 
