@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Programs of this machine, with what they load, in an archive."""
+
+import os
+import re
+import subprocess
+
+from .errors import LabError
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def stripped(path, scratch):
+    """A binary without its debugging information (megabytes to unpack)."""
+    output = os.path.join(scratch, "stripped")
+    done = subprocess.run(["strip", "-o", output, path], text=True,
+                          capture_output=True)
+    if done.returncode:
+        raise LabError(f"strip {path}: {done.stderr.strip()}")
+    with open(output, "rb") as f:
+        return f.read()
+
+
+def libraries(path):
+    """What ldd says the program at PATH loads, as absolute paths."""
+    done = subprocess.run(["ldd", path], text=True, capture_output=True)
+    if done.returncode:
+        if "not a dynamic executable" in done.stdout + done.stderr:
+            return []
+        raise LabError(f"ldd {path}: {done.stderr.strip()}")
+    missing = re.findall(r"(\S+) => not found", done.stdout)
+    if missing:
+        raise LabError(f"{path} needs {', '.join(missing)}: not found")
+    return re.findall(r"(/\S+) \(0x", done.stdout)
+
+
+def add_program(archive, scratch, path, target):
+    """A program or shared object, with all that it loads."""
+    archive.file(target, stripped(path, scratch), 0o755)
+    for library in libraries(path):
+        if library.strip("/") in archive.names():
+            continue
+        archive.file(library, stripped(library, scratch), 0o755)
+        if os.path.basename(library) == "libc.so.6":
+            # pthread_cancel() loads it by itself.
+            unwinder = os.path.join(os.path.dirname(library), "libgcc_s.so.1")
+            archive.file(unwinder, stripped(unwinder, scratch), 0o755)
