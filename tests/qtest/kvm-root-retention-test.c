@@ -23,18 +23,13 @@
 #include <sys/wait.h>
 #include <sys/un.h>
 #include "linux/kvm.h"
-#include "libqtest.h"
+#include "kvm-common.h"
 #include "standard-headers/linux/pci_regs.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
-#include "qobject/qdict.h"
 #include "qobject/qjson.h"
-#include "qobject/qlist.h"
 #include "qobject/qnum.h"
 #include "system/kvm-root-retention.h"
-
-/* The hosts that tests run on are emulated themselves, and slow. */
-#define TIMEOUT_US      (120 * G_USEC_PER_SEC)
 
 #define NO_KVM          "device=/nonexistent/kvm"
 #define MISSING_KVM     "Could not access KVM kernel module: " \
@@ -1559,33 +1554,6 @@ static void test_kvm_quota_event(void)
 
 /* Migration */
 
-static char *migration_status(QTestState *qts)
-{
-    QDict *info = qtest_qmp_assert_success_ref(qts,
-                                               "{'execute': 'query-migrate'}");
-    char *status = g_strdup(qdict_get_try_str(info, "status"));
-
-    qobject_unref(info);
-    return status;
-}
-
-static void wait_for_migration(QTestState *qts, const char *status)
-{
-    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
-
-    for (;;) {
-        g_autofree char *is = migration_status(qts);
-
-        if (!g_strcmp0(is, status)) {
-            return;
-        }
-        if (!g_strcmp0(is, "failed") || g_get_monotonic_time() > end) {
-            g_error("migration is %s, should be %s", is, status);
-        }
-        g_usleep(10000);
-    }
-}
-
 /* A migration to somebody who accepts it and reads nothing does not end */
 static void test_kvm_set_migrating(void)
 {
@@ -1741,59 +1709,10 @@ static void test_kvm_migration_unmodified(void)
     }
 }
 
-/* Run a job to its end; it must succeed */
-static void G_GNUC_PRINTF(2, 3)
-run_job(QTestState *qts, const char *fmt, ...)
-{
-    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
-    bool concluded = false;
-    va_list ap;
-
-    va_start(ap, fmt);
-    qtest_qmp_vsend(qts, fmt, ap);
-    va_end(ap);
-    qobject_unref(qtest_qmp_receive(qts));
-
-    while (!concluded) {
-        QDict *response = qtest_qmp(qts, "{'execute': 'query-jobs'}");
-        QDict *job = qobject_to(QDict, qlist_peek(
-            qdict_get_qlist(response, "return")));
-
-        g_assert_nonnull(job);
-        if (g_str_equal(qdict_get_str(job, "status"), "concluded")) {
-            g_assert_cmpstr(qdict_get_try_str(job, "error"), ==, NULL);
-            concluded = true;
-        } else if (g_get_monotonic_time() > end) {
-            g_error("job is %s", qdict_get_str(job, "status"));
-        }
-        qobject_unref(response);
-        g_usleep(10000);
-    }
-    qtest_qmp_assert_success(qts, "{'execute': 'job-dismiss',"
-                             " 'arguments': {'id': 'job'}}");
-}
-
-static void add_snapshot_disk(QTestState *qts)
-{
-    g_autofree char *path = tmp_path("disk");
-
-    run_job(qts, "{'execute': 'blockdev-create', 'arguments': {"
-            " 'job-id': 'job', 'options': {'driver': 'file',"
-            "  'filename': %s, 'size': 0}}}", path);
-    qtest_qmp_assert_success(qts, "{'execute': 'blockdev-add', 'arguments': {"
-                             " 'driver': 'file', 'node-name': 'file',"
-                             " 'filename': %s}}", path);
-    run_job(qts, "{'execute': 'blockdev-create', 'arguments': {"
-            " 'job-id': 'job', 'options': {'driver': 'qcow2',"
-            "  'file': 'file', 'size': 1048576}}}");
-    qtest_qmp_assert_success(qts, "{'execute': 'blockdev-add', 'arguments': {"
-                             " 'driver': 'qcow2', 'node-name': 'disk',"
-                             " 'file': 'file'}}");
-}
-
 /* A snapshot of a guest under any policy can be loaded under any */
 static void test_kvm_snapshot_every_pair(void)
 {
+    g_autofree char *path = tmp_path("disk");
     QTestState *qts;
 
     if (!have_capability()) {
@@ -1801,20 +1720,16 @@ static void test_kvm_snapshot_every_pair(void)
     }
 
     qts = start_firmware("", "q35", true);
-    add_snapshot_disk(qts);
+    add_snapshot_disk(qts, path);
     for (int i = 0; i < ARRAY_SIZE(policies); i++) {
         g_autofree char *tag = g_strdup_printf("policy%d", i);
 
         must_set(qts, policies[i].arguments);
         assert_guest_runs(qts);
-        run_job(qts, "{'execute': 'snapshot-save', 'arguments': {"
-                " 'job-id': 'job', 'tag': %s, 'vmstate': 'disk',"
-                " 'devices': ['disk']}}", tag);
+        run_snapshot(qts, "snapshot-save", tag);
         for (int j = 0; j < ARRAY_SIZE(policies); j++) {
             must_set(qts, policies[j].arguments);
-            run_job(qts, "{'execute': 'snapshot-load', 'arguments': {"
-                    " 'job-id': 'job', 'tag': %s, 'vmstate': 'disk',"
-                    " 'devices': ['disk']}}", tag);
+            run_snapshot(qts, "snapshot-load", tag);
             assert_policy(qts, j);
             assert_guest_runs(qts);
         }

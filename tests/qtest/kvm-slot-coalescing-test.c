@@ -11,9 +11,8 @@
  */
 
 #include "qemu/osdep.h"
-#include "libqtest.h"
+#include "kvm-common.h"
 #include "qemu/units.h"
-#include "qobject/qdict.h"
 
 #define RAM             (64 * MiB)
 #define TSEG            (16 * MiB)      /* the largest */
@@ -36,20 +35,6 @@ typedef struct Vm {
 
 static char *tmp_dir;
 static char *rom;               /* 64 KiB, BIOS and option ROM */
-
-static bool have_kvm(void)
-{
-    if (access("/dev/kvm", R_OK | W_OK) == 0) {
-        return true;
-    }
-    if (g_getenv("KVM_ROOT_TEST_HOST")) {
-        g_test_message("KVM_ROOT_TEST_HOST is set, but there is no KVM");
-        g_test_fail();
-    } else {
-        g_test_skip("no KVM on this host");
-    }
-    return false;
-}
 
 static void vm_start(Vm *vm, const char *machine, const char *coalescing)
 {
@@ -268,7 +253,7 @@ static void test_windows(const void *opaque)
     const Machine *m = opaque;
     Vm on, off;
 
-    if (!have_kvm()) {
+    if (!have_kvm_or_skip()) {
         return;
     }
 
@@ -295,7 +280,7 @@ static void test_hammer(const void *opaque)
     GRand *rand_off = g_rand_new_with_seed(seed);
     Vm on, off;
 
-    if (!have_kvm()) {
+    if (!have_kvm_or_skip()) {
         return;
     }
 
@@ -337,22 +322,6 @@ static void start_logging(Vm *vm)
                              " 'arguments': {'uri': %s}}", uri);
 }
 
-static void wait_for_migration(Vm *vm, const char *status)
-{
-    for (int i = 0; i < 1000; i++) {
-        QDict *response = qtest_qmp_assert_success_ref(vm->qts,
-                                             "{'execute': 'query-migrate'}");
-        bool there = g_str_equal(qdict_get_str(response, "status"), status);
-
-        qobject_unref(response);
-        if (there) {
-            return;
-        }
-        g_usleep(20000);
-    }
-    g_error("the migration is not %s", status);
-}
-
 static bool logs(const Vm *vm)
 {
     for (int i = 0; i < vm->slots->len; i++) {
@@ -371,7 +340,7 @@ static void test_logging(const void *opaque)
     const Machine *m = opaque;
     Vm vms[2];
 
-    if (!have_kvm()) {
+    if (!have_kvm_or_skip()) {
         return;
     }
 
@@ -379,7 +348,7 @@ static void test_logging(const void *opaque)
     vm_start(&vms[1], m->name, "off");
     for (int i = 0; i < 2; i++) {
         start_logging(&vms[i]);
-        wait_for_migration(&vms[i], "pre-switchover");
+        wait_for_migration(vms[i].qts, "pre-switchover");
     }
     assert_same(&vms[0], &vms[1]);
     g_assert_true(logs(&vms[0]));
@@ -391,7 +360,7 @@ static void test_logging(const void *opaque)
     g_assert_cmpuint(vms[0].main_deletes, ==, 0);
     for (int i = 0; i < 2; i++) {
         qtest_qmp_assert_success(vms[i].qts, "{'execute': 'migrate_cancel'}");
-        wait_for_migration(&vms[i], "cancelled");
+        wait_for_migration(vms[i].qts, "cancelled");
         walk(&vms[i], m);
     }
     assert_same(&vms[0], &vms[1]);

@@ -15,10 +15,8 @@
 #include "qemu/osdep.h"
 #include <linux/kvm.h>
 #include <sys/un.h>
-#include "libqtest.h"
+#include "kvm-common.h"
 #include "qemu/units.h"
-#include "qobject/qdict.h"
-#include "qobject/qlist.h"
 
 #define CALLS           0x3000      /* of the backdoor, so far */
 #define HALTED          0x3008      /* how often the guest came to its end */
@@ -86,20 +84,6 @@ typedef struct Vm {
     QTestState *qts;
     char *log;
 } Vm;
-
-static bool have_kvm(void)
-{
-    if (access("/dev/kvm", R_OK | W_OK) == 0) {
-        return true;
-    }
-    if (g_getenv("KVM_ROOT_TEST_HOST")) {
-        g_test_message("KVM_ROOT_TEST_HOST is set, but there is no KVM");
-        g_test_fail();
-    } else {
-        g_test_skip("no KVM on this host");
-    }
-    return false;
-}
 
 static void vm_start_full(Vm *vm, const char *var, const char *accel, int vcpus,
                           const char *more)
@@ -231,7 +215,7 @@ static void test_pae(void)
     unsigned int before, all, plain, all_plain;
     Vm on, off;
 
-    if (!have_kvm()) {
+    if (!have_kvm_or_skip()) {
         return;
     }
 
@@ -263,7 +247,7 @@ static void test_verify(void)
 {
     Vm on, off;
 
-    if (!have_kvm()) {
+    if (!have_kvm_or_skip()) {
         return;
     }
 
@@ -303,7 +287,7 @@ static void test_resets(gconstpointer opaque)
     unsigned int count[2];
     Vm vms[2];
 
-    if (!have_kvm()) {
+    if (!have_kvm_or_skip()) {
         return;
     }
 
@@ -338,24 +322,6 @@ static void test_resets(gconstpointer opaque)
     }
 }
 
-static void wait_for_migration(Vm *vm)
-{
-    for (int i = 0; i < 1000; i++) {
-        QDict *response = qtest_qmp_assert_success_ref(vm->qts,
-                                             "{'execute': 'query-migrate'}");
-        const char *status = qdict_get_try_str(response, "status");
-        bool done = status && g_str_equal(status, "completed");
-
-        g_assert_false(status && g_str_equal(status, "failed"));
-        qobject_unref(response);
-        if (done) {
-            return;
-        }
-        g_usleep(20000);
-    }
-    g_error("the migration does not complete");
-}
-
 /* To a file, and from there */
 static void test_migration(gconstpointer opaque)
 {
@@ -364,7 +330,7 @@ static void test_migration(gconstpointer opaque)
     g_autofree char *before = NULL, *after = NULL;
     Vm from, to;
 
-    if (!have_kvm()) {
+    if (!have_kvm_or_skip()) {
         return;
     }
 
@@ -375,12 +341,12 @@ static void test_migration(gconstpointer opaque)
     before = registers(&from);
     qtest_qmp_assert_success(from.qts, "{'execute': 'migrate',"
                              " 'arguments': {'uri': %s}}", uri);
-    wait_for_migration(&from);
+    wait_for_migration(from.qts, "completed");
 
     vm_start(&to, coalescing[1], 2, "-incoming defer");
     qtest_qmp_assert_success(to.qts, "{'execute': 'migrate-incoming',"
                              " 'arguments': {'uri': %s}}", uri);
-    wait_for_migration(&to);
+    wait_for_migration(to.qts, "completed");
     after = registers(&to);
     g_assert_cmpstr(before, ==, after);
 
@@ -404,61 +370,6 @@ static void test_migration(gconstpointer opaque)
     vm_stop(&to);
 }
 
-static void finish_job(Vm *vm, const char *id)
-{
-    for (int i = 0; i < 1000; i++) {
-        QDict *response = qtest_qmp(vm->qts, "{'execute': 'query-jobs'}");
-        const QListEntry *entry;
-        bool done = false;
-
-        QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), entry) {
-            QDict *job = qobject_to(QDict, qlist_entry_obj(entry));
-
-            if (g_str_equal(qdict_get_str(job, "id"), id)) {
-                g_assert_cmpstr(qdict_get_try_str(job, "error"), ==, NULL);
-                done = g_str_equal(qdict_get_str(job, "status"), "concluded");
-            }
-        }
-        qobject_unref(response);
-        if (done) {
-            qtest_qmp_assert_success(vm->qts, "{'execute': 'job-dismiss',"
-                                     " 'arguments': {'id': %s}}", id);
-            return;
-        }
-        g_usleep(20000);
-    }
-    g_error("job %s does not end", id);
-}
-
-static void run_snapshot_job(Vm *vm, const char *command)
-{
-    qtest_qmp_assert_success(vm->qts, "{'execute': %s, 'arguments': {"
-                             " 'job-id': 'snapshot', 'tag': 'tag',"
-                             " 'vmstate': 'disk', 'devices': ['disk']}}",
-                             command);
-    finish_job(vm, "snapshot");
-}
-
-static void create_image(Vm *vm, const char *file)
-{
-    qtest_qmp_assert_success(vm->qts, "{'execute': 'blockdev-create',"
-                             " 'arguments': {'job-id': 'file', 'options': {"
-                             "  'driver': 'file', 'filename': %s,"
-                             "  'size': 0}}}", file);
-    finish_job(vm, "file");
-    qtest_qmp_assert_success(vm->qts, "{'execute': 'blockdev-add',"
-                             " 'arguments': {'driver': 'file',"
-                             "  'node-name': 'file', 'filename': %s}}", file);
-    qtest_qmp_assert_success(vm->qts, "{'execute': 'blockdev-create',"
-                             " 'arguments': {'job-id': 'image', 'options': {"
-                             "  'driver': 'qcow2', 'file': 'file',"
-                             "  'size': 1048576}}}");
-    finish_job(vm, "image");
-    qtest_qmp_assert_success(vm->qts, "{'execute': 'blockdev-add',"
-                             " 'arguments': {'driver': 'qcow2',"
-                             "  'node-name': 'disk', 'file': 'file'}}");
-}
-
 /* A snapshot is what it was, whatever came after it. */
 static void test_snapshot(void)
 {
@@ -466,21 +377,21 @@ static void test_snapshot(void)
     g_autofree char *at_end = NULL, *at_start = NULL, *loaded = NULL;
     Vm vm;
 
-    if (!have_kvm()) {
+    if (!have_kvm_or_skip()) {
         return;
     }
 
     vm_start(&vm, "on,x-state-verify=on", 2, "");
-    create_image(&vm, file);
+    add_snapshot_disk(vm.qts, file);
     cont(&vm);
     wait_halted(&vm, 1);
     stop(&vm);
     at_end = registers(&vm);
-    run_snapshot_job(&vm, "snapshot-save");
+    run_snapshot(vm.qts, "snapshot-save", "tag");
     qtest_system_reset(vm.qts);
     at_start = registers(&vm);
     g_assert_cmpstr(at_start, !=, at_end);
-    run_snapshot_job(&vm, "snapshot-load");
+    run_snapshot(vm.qts, "snapshot-load", "tag");
     loaded = registers(&vm);
     g_assert_cmpstr(loaded, ==, at_end);
     cont(&vm);
@@ -524,7 +435,7 @@ static void test_gdb(void)
     struct sockaddr_un addr = { .sun_family = AF_UNIX };
     Vm vms[2];
 
-    if (!have_kvm()) {
+    if (!have_kvm_or_skip()) {
         return;
     }
 
@@ -586,7 +497,7 @@ static void test_reference(void)
         g_test_skip("KVM_STATE_TEST_REFERENCE names no QEMU");
         return;
     }
-    if (!have_kvm()) {
+    if (!have_kvm_or_skip()) {
         return;
     }
 
