@@ -24,6 +24,7 @@
 #define MONITOR_CALLS   1000
 #define RESETS          20
 #define VCPUS           8
+#define CPU_HOTPLUG     0xaf00      /* port, of machine pc */
 
 /*
  * At 0xf0000 and at the end of the first 4 GiB.  In real mode it makes page
@@ -278,6 +279,74 @@ static void test_verify(void)
     }
     vm_stop(&on);
     vm_stop(&off);
+}
+
+/* Fill the one socket, core or thread that is free. */
+static void plug_vcpu(Vm *vm)
+{
+    QDict *response = qtest_qmp(vm->qts,
+                                "{'execute': 'query-hotpluggable-cpus'}");
+    QDict *props = NULL;
+    const QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), entry) {
+        QDict *slot = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (!qdict_haskey(slot, "qom-path")) {
+            g_assert_null(props);
+            props = qdict_clone_shallow(qdict_get_qdict(slot, "props"));
+            qdict_put_str(props, "id", "plugged");
+            qtest_qmp_device_add_qdict(vm->qts, qdict_get_str(slot, "type"),
+                                       props);
+        }
+    }
+    g_assert_nonnull(props);
+    qobject_unref(props);
+    qobject_unref(response);
+}
+
+/* With the guest's part in it (docs/specs/acpi_cpu_hotplug.rst) */
+static void unplug_vcpu(Vm *vm)
+{
+    qtest_outb(vm->qts, CPU_HOTPLUG, 0);            /* not the legacy bitmap */
+    qtest_qmp_assert_success(vm->qts, "{'execute': 'device_del',"
+                             " 'arguments': {'id': 'plugged'}}");
+    qtest_outl(vm->qts, CPU_HOTPLUG, 1);            /* select vCPU 1 */
+    qtest_outb(vm->qts, CPU_HOTPLUG + 4, 1 << 3);   /* eject */
+    qtest_qmp_eventwait(vm->qts, "DEVICE_DELETED");
+}
+
+/* KVM's vCPU outlives QEMU's, which has to know nothing of its state. */
+static void test_hotplug(void)
+{
+    static const char *const coalescing[] = { "on,x-state-verify=on", "off" };
+    Vm vms[2];
+
+    if (!have_kvm_or_skip()) {
+        return;
+    }
+
+    for (int i = 0; i < 2; i++) {
+        vm_start(&vms[i], coalescing[i], 1, "-smp cpus=1,maxcpus=2");
+        use_guest(&vms[i]);
+    }
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 2; i++) {
+            plug_vcpu(&vms[i]);
+        }
+        assert_registers(&vms[0], &vms[1]);
+        for (int i = 0; i < 2; i++) {
+            qtest_system_reset(vms[i].qts);
+            wait_halted(&vms[i], round + 2);
+        }
+        assert_registers(&vms[0], &vms[1]);
+        for (int i = 0; i < 2; i++) {
+            unplug_vcpu(&vms[i]);
+        }
+        assert_registers(&vms[0], &vms[1]);
+    }
+    vm_stop(&vms[0]);
+    vm_stop(&vms[1]);
 }
 
 static void test_resets(gconstpointer opaque)
@@ -544,6 +613,7 @@ int main(int argc, char **argv)
 
     qtest_add_func("state-coalescing/pae", test_pae);
     qtest_add_func("state-coalescing/verify", test_verify);
+    qtest_add_func("state-coalescing/hotplug", test_hotplug);
     qtest_add_data_func("state-coalescing/resets/stopped",
                         GINT_TO_POINTER(false), test_resets);
     qtest_add_data_func("state-coalescing/resets/waiting",
