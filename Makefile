@@ -42,7 +42,6 @@ $(B)/stamps/fetch: $(B)/config.mk scripts/inputs scripts/fetch
 	@$(fetch) $(packages) $(if $(QEMU_SRC),,qemu) $(if $(LINUX_SRC),,linux)
 	@touch $@
 
-# Only upstream's qtests load these option ROMs.
 $(B)/stamps/fetch-ipxe: $(B)/config.mk scripts/inputs scripts/fetch
 	@$(fetch) ipxe
 	@touch $@
@@ -84,6 +83,9 @@ linux-debug: tree-linux
 	@scripts/build-linux 6.12 debug
 linux-7.2-debug: tree-linux-7.2
 	@scripts/build-linux 7.2 debug
+# Option ROMs of network cards: only upstream's qtests load them.
+firmware-ipxe: $(B)/stamps/fetch-ipxe
+	@dpkg-deb -x "$$(awk '{ print $$3 }' $(B)/inputs/ipxe)" $(B)/$@
 # What the tests of scripts/libvirt-tests need; no boot needs libvirt.
 libvirt: tree-libvirt
 	@scripts/build-libvirt affected
@@ -100,6 +102,14 @@ lab-libvirt: tree-libvirt firmware
 	@tests/lab/mklibvirt --libvirt $(B)/libvirt \
 		--source $(B)/src/libvirt --firmware $(B)/firmware \
 		--output $(B)/lab/libvirt.cpio
+# What scenario upstream-qtests needs besides.
+qtests := $(shell sed '/^\#/d' tests/lab/qtests/programs)
+lab-upstream-qtests: tree-qemu firmware firmware-ipxe
+	@scripts/build-qemu qemu-system-x86_64 $(qtests:%=tests/qtest/%)
+	@mkdir -p $(B)/lab
+	@tests/lab/mkqtests --qemu $(B)/qemu --firmware $(B)/firmware \
+		--roms $(B)/firmware-ipxe/usr/lib/ipxe/qemu \
+		--output $(B)/lab/upstream-qtests.cpio $(qtests)
 # What a boot of KERNEL needs.
 lab-6.12: lab
 lab-7.2: qemu firmware linux-7.2
@@ -111,13 +121,14 @@ lab-7.2-debug: lab-7.2 linux-7.2-debug
 
 run = tests/lab/run boot --scenario $(SCENARIO) --host $(HOST) --kernel $(KERNEL)
 
-boot: lab-$(KERNEL) $(if $(filter libvirt,$(SCENARIO)),lab-libvirt)
+boot: lab-$(KERNEL) \
+		$(patsubst %,lab-%,$(filter libvirt upstream-qtests,$(SCENARIO)))
 	@$(run)
 
 check: lab libvirt
 	@scripts/check quick
-check-full: lab libvirt lab-libvirt lab-7.2-debug lab-6.12-debug \
-		$(B)/stamps/fetch-ipxe
+check-full: lab libvirt lab-libvirt lab-upstream-qtests lab-7.2-debug \
+		lab-6.12-debug
 	@scripts/check full
 check-qemu: qemu
 	@scripts/check qemu
@@ -127,7 +138,7 @@ bench: lab-$(KERNEL)
 	@$(run) --runs drop,default,keep --output $(B)/report/bench.json
 
 # All of QEMU's own qtests for x86_64, on this machine.
-check-qtests: qemu firmware $(B)/stamps/fetch-ipxe
+check-qtests: qemu firmware firmware-ipxe
 	@scripts/upstream-qtests
 
 # Unmodified QEMU and kernel against ours, each with each.
@@ -167,7 +178,7 @@ selftests: lab
 # What was built goes, what was downloaded and unpacked stays.
 clean:
 	@rm -rf $(B)/qemu* $(B)/linux-* $(B)/selftests* $(B)/lab $(B)/report \
-		$(B)/firmware $(B)/optionrom $(B)/logs $(B)/meson $(B)/libvirt
+		$(B)/firmware* $(B)/optionrom $(B)/logs $(B)/meson $(B)/libvirt
 # An edit tree holds a person's work.
 distclean:
 	@for d in $(B)/edit/*; do [ ! -e "$$d" ] || { echo "distclean: error:" \
@@ -210,8 +221,8 @@ help:
 ## ./configure --help lists the options of a build.
 
 .PHONY: all help boot check check-full check-qemu check-qtests bench compare \
-	qemu linux firmware lab lab-libvirt lab-6.12 lab-7.2 lab-6.12-debug \
-	lab-7.2-debug linux-7.2 \
+	qemu linux firmware firmware-ipxe lab lab-libvirt lab-upstream-qtests \
+	lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
 	libvirt check-libvirt \
 	linux-debug linux-7.2-debug clean distclean series-check \
 	check-patches check-mutations selftests \
