@@ -154,6 +154,18 @@ class Compare(unittest.TestCase):
         self.assertIn("| c | pass, fail (unstable) |", text)
         self.assertIn("- a, drop: stall", text)
 
+    def test_a_result_in_parts(self):
+        host = self.compare(result("keep", {"a": "pass", "b": "fail"}),
+                            result("keep", {"c": "pass", "d": "skip"}))
+        self.assertEqual(len(host.results), 1)
+        self.assertEqual(host.regressions(), [])
+        other = result("keep", {"c": "pass"})
+        other["kernel"] = "6.12.1"
+        for bad in (result("keep", {"b": "fail"}), other,
+                    result("keep", {"c": "pass"}, "drop")):
+            with self.assertRaisesRegex(LabError, "labelled keep"):
+                self.compare(result("keep", {"a": "pass", "b": "fail"}), bad)
+
     def test_what_says_nothing(self):
         keep = result("keep", {"a": "pass"})
         for results in ([keep], self.REFERENCES[:1] + [keep], self.REFERENCES,

@@ -44,8 +44,26 @@ def verdict(result, name):
     return result["tests"].get(name, {"verdict": "absent"})["verdict"]
 
 
+def joined(results):
+    """The results, with those of one host and label, which are parts, as one."""
+    whole = {}
+    for part in results:
+        name = part["host"], part["label"]
+        if name not in whole:
+            whole[name] = {**part, "tests": dict(part["tests"])}
+            continue
+        tests = whole[name]["tests"]
+        if not tests.keys().isdisjoint(part["tests"]) or any(
+                whole[name][key] != part[key] for key in ("run", "kernel")):
+            raise LabError(f"{part['host']}: two results are labelled "
+                           f"{part['label']}, and are not parts of one")
+        tests.update(part["tests"])
+    return list(whole.values())
+
+
 def hosts(results):
     """The hosts; LabError if a comparison of them would say nothing."""
+    results = joined(results)
     found = []
     for name in sorted({r["host"] for r in results}):
         mine = [r for r in results if r["host"] == name]
@@ -56,10 +74,6 @@ def hosts(results):
                            "`reference`; two or more are needed")
         if not host.results:
             raise LabError(f"{name}: nothing but references")
-        labels = [r["label"] for r in mine]
-        for label in labels:
-            if labels.count(label) > 1:
-                raise LabError(f"{name}: two results are labelled {label}")
         if not any(host.reference(n) == ["pass"] for n in host.names()):
             raise LabError(f"{name}: no test passes on the unpatched kernel")
         found.append(host)
