@@ -103,7 +103,7 @@ lab-libvirt: tree-libvirt firmware
 		--source $(B)/src/libvirt --firmware $(B)/firmware \
 		--output $(B)/lab/libvirt.cpio
 # What scenario upstream-qtests needs besides.
-qtests := $(shell sed '/^\#/d' tests/lab/qtests/programs)
+qtests = $(shell sed '/^\#/d' tests/lab/qtests/programs)
 lab-upstream-qtests: tree-qemu firmware firmware-ipxe
 	@scripts/build-qemu qemu-system-x86_64 $(qtests:%=tests/qtest/%)
 	@mkdir -p $(B)/lab
