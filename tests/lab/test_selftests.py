@@ -100,16 +100,18 @@ class Judge(unittest.TestCase):
 class Conf(unittest.TestCase):
     def test_ours(self):
         with open(os.path.join(LAB, "selftests.conf"), encoding="utf-8") as f:
-            special, _ = selftests.read_conf(f.read(), "selftests.conf")
+            special, _ = selftests.read_conf(f.read(), "selftests.conf", "amd")
         self.assertTrue(special)
 
     def test_lines(self):
-        self.assertEqual(
-            selftests.read_conf("# x\na 5 -b 1\nb leave-out no disk\n", "f"),
-            ({"a": (5, ["-b", "1"])}, {"b": "no disk"}))
-        for bad in ("a\n", "a b\n", "a leave-out\n"):
+        lines = "# x\na 5 -b 1\nb leave-out intel no disk\n"
+        for host, left_out in (("amd", {}), ("intel", {"b": "no disk"})):
+            self.assertEqual(selftests.read_conf(lines, "f", host),
+                             ({"a": (5, ["-b", "1"])}, left_out))
+        for bad in ("a\n", "a b\n", "a leave-out\n", "a leave-out amd\n",
+                    "a leave-out no disk\n"):
             with self.assertRaisesRegex(ValueError, "f:1"):
-                selftests.read_conf(bad, "f")
+                selftests.read_conf(bad, "f", "amd")
 
 
 def result(label, verdicts, run=None):

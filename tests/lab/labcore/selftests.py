@@ -15,6 +15,7 @@ VERDICTS = ("pass", "fail", "skip", "time-out", "host-warning", "host-crash",
             "stall")
 MARK = re.compile(r"lab-test (begin|end) (\S+)")
 REASON = re.compile(r"(?P<late>time-out: )?(?P<seconds>[\d.]+) s: (?P<why>.*)")
+HOSTS = ("amd", "intel")
 # Tests that set a vCPU's TSC rate mean it.
 MEANT = "TSC rate"
 
@@ -29,21 +30,22 @@ class Outcome:
     kernel: str = ""
 
 
-def read_conf(text, where):
-    """{name: (seconds or None, [argument])} and {name: why it is left out}."""
+def read_conf(text, where, host):
+    """{name: (seconds, [argument])} and {name: why HOST leaves it out}."""
     special, left_out = {}, {}
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split("#")[0].split()
         if not words:
             continue
-        if len(words) > 2 and words[1] == "leave-out":
-            left_out[words[0]] = " ".join(words[2:])
+        if len(words) > 3 and words[1] == "leave-out" and words[2] in HOSTS:
+            if words[2] == host:
+                left_out[words[0]] = " ".join(words[3:])
         elif len(words) > 1 and words[1].isdecimal():
             special[words[0]] = (int(words[1]), words[2:])
         else:
             raise ValueError(f"{where}:{number}: '{line}': NAME SECONDS "
-                             "[ARGUMENT...] or NAME leave-out REASON is "
-                             "accepted")
+                             "[ARGUMENT...] or NAME leave-out "
+                             f"{'|'.join(HOSTS)} REASON is accepted")
     return special, left_out
 
 
