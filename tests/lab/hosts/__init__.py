@@ -7,7 +7,7 @@ of it is used by tests/lab/run and by nothing else):
     class Host:
         vendor = "amd"            # what --host takes; "AMD"/"Intel" in CPUID
         emulator = "..."          # set by prepare(): name and version, for the report
-        time_scale = 60           # real seconds that one virtual second may take
+        time_scale = 60           # CPU seconds that one virtual second may take
         time_out_scale = 1        # optional; > 1 where virtual time is real time
         deterministic = True      # may guest_ns be compared exactly?
         tsc_check = True          # fail on KVM's "TSC rate below hardware speed"

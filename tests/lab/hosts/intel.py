@@ -37,8 +37,8 @@ def fill(template, values):
 class Host:
     vendor = "intel"
     emulator = "bochs"
-    # A virtual second is 2,208 million instructions: 40 s with a core of its own.
-    time_scale = 240
+    # A virtual second is 2,208 million instructions: 40 s of CPU time.
+    time_scale = 100
     # One CPU, and time is counted in instructions: the host boots alike to the
     # tick.  The nested guest does not: from the point where its kernel draws
     # random numbers, two runs differed by 0.05 % in tdp_maps and 0.3 % in time.

@@ -170,12 +170,21 @@ class Watch:
 
 
 def cpu_seconds(pid):
-    """User and system time of a process so far: real time says little on a
-    machine that does other things too."""
-    fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    if len(fields) < 13:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """User and system time of a process and its descendants so far: real time
+    says little on a machine that does other things too."""
+    ticks, children = {}, {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        # Behind the name, which may hold anything: state, parent, ...
+        fields = read(f"/proc/{name}/stat").rpartition(")")[2].split()
+        if len(fields) >= 13:
+            ticks[int(name)] = int(fields[11]) + int(fields[12])
+            children.setdefault(int(fields[1]), []).append(int(name))
+    total, tree = 0, [pid]
+    while tree:
+        pid = tree.pop()
+        total += ticks.get(pid, 0)
+        tree += children.get(pid, [])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def has_end(path):
@@ -186,5 +195,5 @@ def read(path):
     try:
         with open(path, encoding="utf-8", errors="replace") as f:
             return f.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return ""
