@@ -90,6 +90,13 @@ class Judge(unittest.TestCase):
                          "end passed=0 failed=1 skipped=0"])
         self.assertIn("absent", outcome.problem)
 
+    def test_what_a_debug_kernel_tests_besides(self):
+        for result, problem in (("pass", ""), ("fail", "lockdep: it is off")):
+            outcome = judge([*map(PASS.format, "abc"), "test name=lockdep "
+                             f"result={result} reason=it is off",
+                             "end passed=4 failed=0 skipped=0"])
+            self.assertEqual(outcome.problem, problem)
+
     def test_a_lost_verdict_is_no_result(self):
         outcome = judge([PASS.format("a"), "end passed=1 failed=0 skipped=0"])
         self.assertIn("no verdict of b, c", outcome.problem)
@@ -155,6 +162,13 @@ class Compare(unittest.TestCase):
         self.assertIn("| a | pass | pass | stall |", text)
         self.assertIn("| c | pass, fail (unstable) |", text)
         self.assertIn("- a, drop: stall", text)
+
+    def test_left_out(self):
+        first, second = self.REFERENCES
+        second = {**second, "left_out": {"b": "it stalls"}}
+        [host] = compare.hosts([first, second, result("keep", {"b": "stall"})])
+        self.assertEqual(host.names(), ["a", "c", "d"])
+        self.assertIn("- b: it stalls", compare.markdown([host]))
 
     def test_a_result_in_parts(self):
         host = self.compare(result("keep", {"a": "pass", "b": "fail"}),

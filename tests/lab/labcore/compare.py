@@ -21,9 +21,17 @@ class Host:
     references: list
     results: list
 
+    def left_out(self):
+        """{name: why}: of no interest, even where a result has it."""
+        left_out = {}
+        for r in self.references:
+            left_out.update(r["left_out"])
+        return left_out
+
     def names(self):
         return sorted(set().union(*(r["tests"] for r in
-                                    self.references + self.results)))
+                                    self.references + self.results))
+                      - self.left_out().keys())
 
     def reference(self, name):
         """The verdicts on the unpatched kernel, each once."""
@@ -151,10 +159,10 @@ def _reasons(host):
                     for r in host.references]
             yield f"- {name}: {', '.join(said)}"
         yield ""
-    left = host.references[0].get("left_out", {})
-    if left:
+    if host.left_out():
         yield "Left out:\n"
-        yield from (f"- {name}: {why}" for name, why in sorted(left.items()))
+        yield from (f"- {name}: {why}"
+                    for name, why in sorted(host.left_out().items()))
         yield ""
 
 

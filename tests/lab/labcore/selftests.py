@@ -91,6 +91,9 @@ def judge(verdict, console, stopped, planned):
     found, early, running = troubles(console)
     for test in parsed.tests:
         if test["name"] not in planned:
+            # What init tests in a debug kernel.
+            if test["result"] == "pass":
+                continue
             outcome.problem = f"{test['name']}: {test['reason']}"
             return outcome
         outcome.tests[test["name"]] = verdict_of(test,
