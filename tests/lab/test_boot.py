@@ -15,6 +15,8 @@ from labcore import boot        # noqa: E402
 
 # A parent that sleeps, as tests/lab/bochs/supervise does, and a child that works.
 BUSY = "while :; do :; done & echo; wait"
+# One whose child has ended.
+WORKED = "(for i in $(seq 1000000); do :; done); echo; read -r _"
 
 
 class CpuSeconds(unittest.TestCase):
@@ -32,6 +34,13 @@ class CpuSeconds(unittest.TestCase):
                 self.assertGreater(used, 0.2)
             finally:
                 os.killpg(parent.pid, 9)
+
+    def test_ended_children_count(self):
+        with subprocess.Popen(["sh", "-c", WORKED], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE) as parent:
+            parent.stdout.readline()
+            self.assertGreater(boot.cpu_seconds(parent.pid), 0.1)
+            parent.stdin.close()
 
     def test_a_process_that_is_no_more(self):
         with subprocess.Popen(["true"]) as gone:

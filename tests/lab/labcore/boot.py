@@ -170,14 +170,15 @@ class Watch:
 
 
 def cpu_seconds(pid):
-    """User and system time of a process and its descendants so far: real time
-    says little on a machine that does other things too."""
+    """User and system time of a process and its descendants so far, those that
+    it has waited for included: real time says little on a machine that does
+    other things too."""
     ticks, children = {}, {}
     for name in filter(str.isdecimal, os.listdir("/proc")):
         # Behind the name, which may hold anything: state, parent, ...
         fields = read(f"/proc/{name}/stat").rpartition(")")[2].split()
-        if len(fields) >= 13:
-            ticks[int(name)] = int(fields[11]) + int(fields[12])
+        if len(fields) >= 15:
+            ticks[int(name)] = sum(map(int, fields[11:15]))
             children.setdefault(int(fields[1]), []).append(int(name))
     total, tree = 0, [pid]
     while tree:
