@@ -98,7 +98,7 @@ on the lab's emulated hosts: on an unpatched kernel (`reference`), and on the
 patched one with each policy forced on all VMs by module parameters
 (`tests/lab/scenarios/kvm-selftests.ini`).  What passes on the unpatched kernel
 must pass in every column.  What `tests/lab/selftests.conf` gives a time of its
-own may be absent from the Intel host: Bochs would take hours.
+own has not been run on the Intel host if it is absent there.
 """
 
 
