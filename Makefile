@@ -143,7 +143,7 @@ check-qtests: qemu firmware firmware-ipxe
 
 # Unmodified QEMU and kernel against ours, each with each.
 compare: lab
-	@scripts/build-linux-unpatched 6.12
+	@scripts/build-linux 6.12 unpatched
 	@scripts/tree-unpatched qemu
 	@QEMU_TREE=qemu-unpatched scripts/build-qemu qemu-system-x86_64
 	@tests/lab/compare $(SCENARIO) --host $(HOST)
