@@ -97,8 +97,7 @@ Every x86 selftest of the kernel's source package that upstream runs by itself,
 on the lab's emulated hosts: on an unpatched kernel (`reference`), and on the
 patched one with each policy forced on all VMs by module parameters
 (`tests/lab/scenarios/kvm-selftests.ini`).  What passes on the unpatched kernel
-must pass in every column.  What `tests/lab/selftests.conf` gives a time of its
-own has not been run on the Intel host if it is absent there.
+must pass in every column.
 """
 
 
