@@ -169,6 +169,11 @@ class Compare(unittest.TestCase):
         [host] = compare.hosts([first, second, result("keep", {"b": "stall"})])
         self.assertEqual(host.names(), ["a", "c", "d"])
         self.assertIn("- b: it stalls", compare.markdown([host]))
+        part = {**result("r2", {}, "reference"), "left_out": {"e": "no disk"}}
+        [host] = compare.hosts([first, second, part, result("keep", {})])
+        text = compare.markdown([host])
+        self.assertIn("- b: it stalls", text)
+        self.assertIn("- e: no disk", text)
 
     def test_a_result_in_parts(self):
         host = self.compare(result("keep", {"a": "pass", "b": "fail"}),

@@ -58,7 +58,8 @@ def joined(results):
     for part in results:
         name = part["host"], part["label"]
         if name not in whole:
-            whole[name] = {**part, "tests": dict(part["tests"])}
+            whole[name] = {**part, "tests": dict(part["tests"]),
+                           "left_out": dict(part["left_out"])}
             continue
         tests = whole[name]["tests"]
         if not tests.keys().isdisjoint(part["tests"]) or any(
@@ -66,6 +67,7 @@ def joined(results):
             raise LabError(f"{part['host']}: two results are labelled "
                            f"{part['label']}, and are not parts of one")
         tests.update(part["tests"])
+        whole[name]["left_out"].update(part["left_out"])
     return list(whole.values())
 
 
