@@ -210,7 +210,7 @@ help:
 ## make check-patches  does each kernel patch build, without a new warning?
 ## make check-mutations    do the series' selftests find mistakes?
 ## make selftests      upstream's KVM selftests with and without the series;
-##                     writes docs/selftests.md
+##                     writes docs/selftests.md, for 7.2 selftests-7.2.md
 ## make edit-qemu, edit-linux, edit-linux-7.2, edit-libvirt   a git tree in
 ##                                    build/edit/, one commit a patch
 ## make refresh-qemu, refresh-linux, refresh-linux-7.2, refresh-libvirt

@@ -99,7 +99,8 @@ Every x86 selftest of the kernel's source package that upstream runs by itself,
 on the lab's emulated hosts: on an unpatched kernel (`reference`), and on the
 patched one with each policy forced on all VMs by module parameters
 (`tests/lab/scenarios/kvm-selftests.ini`).  What passes on the unpatched kernel
-must pass in every column.
+must pass in every column.  A host here that lacks those which
+`tests/lab/selftests.conf` gives a time of their own has not run them.
 """
 
 
