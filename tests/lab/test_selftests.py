@@ -121,6 +121,20 @@ class Conf(unittest.TestCase):
                 selftests.read_conf(bad, "f", "amd")
 
 
+class Choose(unittest.TestCase):
+    def choose(self, only):
+        return selftests.choose({"a", "b", "c"}, {"a": (120, ["-b", "1"])},
+                                {"c": "it stalls"}, 20, only)
+
+    def test_a_time_of_its_own_is_kept(self):
+        self.assertEqual(self.choose("long"),
+                         {"a": (120, ["/lab/bin/a", "-b", "1"])})
+
+    def test_parts(self):
+        self.assertEqual(self.choose("quick"), {"b": (20, ["/lab/bin/b"])})
+        self.assertEqual(list(self.choose(None)), ["a", "b"])
+
+
 def result(label, verdicts, run=None):
     return {"label": label, "run": run or label, "host": "amd",
             "kernel": "6.12.117", "emulator": "QEMU", "left_out": {},

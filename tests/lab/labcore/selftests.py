@@ -49,6 +49,18 @@ def read_conf(text, where, host):
     return special, left_out
 
 
+def choose(names, special, left_out, usual, only):
+    """{name: (seconds, argv)} of one part, or of both if only is None."""
+    tests = {}
+    for name in sorted(names):
+        part = "long" if name in special else "quick"
+        if name in left_out or only not in (None, part):
+            continue
+        seconds, words = special.get(name, (usual, []))
+        tests[name] = (seconds, [f"/lab/bin/{name}", *words])
+    return tests
+
+
 def troubles(console):
     """({test: first trouble}, trouble before any test, test that was on)."""
     found, early, last, running = {}, "", "", ""
