@@ -148,6 +148,11 @@ compare: lab
 	@QEMU_TREE=qemu-unpatched scripts/build-qemu qemu-system-x86_64
 	@tests/lab/compare $(SCENARIO) --host $(HOST)
 
+# What each path of KVM costs, in instructions: unmodified kernel and ours.
+bench-paths: lab-$(KERNEL)
+	@scripts/build-linux $(KERNEL) unpatched
+	@tests/lab/paths --kernel $(KERNEL)
+
 # ---- the series -------------------------------------------------------
 
 # Without the source of 7.2 its patches are checked for their form.
@@ -204,6 +209,8 @@ help:
 ## make check-qemu     QEMU's own tests of our files
 ## make compare        SCENARIO on HOST with unmodified QEMU, unmodified kernel,
 ##                     both and neither
+## make bench-paths    instructions of each KVM path on the AMD host, unmodified
+##                     kernel, default and keep; fails if default costs more
 ## make check-qtests   all of upstream's qtests for x86_64
 ## make check-libvirt  libvirt's own tests of what its series changes
 ## make series-check   are the patch series in order?
@@ -221,6 +228,7 @@ help:
 ## ./configure --help lists the options of a build.
 
 .PHONY: all help boot check check-full check-qemu check-qtests bench compare \
+	bench-paths \
 	qemu linux firmware firmware-ipxe lab lab-libvirt lab-upstream-qtests \
 	lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
 	libvirt check-libvirt \

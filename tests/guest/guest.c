@@ -9,7 +9,8 @@
 
 extern uint32_t multiboot_info;
 
-static unsigned passed, failed;
+static unsigned passed, failed, phases;
+static uint16_t com = COM1;     /* where what is printed goes */
 
 static struct {
     uint16_t offset_0, selector;
@@ -22,16 +23,11 @@ static struct {
     uint64_t base;
 } __attribute__((packed)) idt_ptr = { sizeof(idt) - 1, (uintptr_t)idt };
 
-static void put_to(uint16_t port, char c)
-{
-    while (!(inb(port + 5) & 0x20)) {
-    }
-    outb(port, c);
-}
-
 static void put(char c)
 {
-    put_to(COM1, c);
+    while (!(inb(com + 5) & 0x20)) {
+    }
+    outb(com, c);
 }
 
 static void put_number(uint64_t n, unsigned base)
@@ -97,16 +93,29 @@ void check(bool ok, const char *name, const char *fmt, ...)
     print("\n");
 }
 
-/* Says how it went, and waits until the lab has read its counters. */
-static void tell_lab(void)
+static bool in_lab(void)
 {
-    const char *s = failed ? "@fail see the guest's console\n" : "@phase boot\n";
+    return inb(COM2 + 5) != 0xff;       /* what a port reads that is not there */
+}
 
-    if (inb(COM2 + 5) == 0xff) {
-        return;         /* there is no such port */
+void tell_lab(const char *fmt, ...)
+{
+    va_list ap;
+
+    if (!in_lab()) {
+        return;
     }
-    while (*s) {
-        put_to(COM2, *s++);
+    com = COM2;
+    va_start(ap, fmt);
+    vprint(fmt, ap);
+    va_end(ap);
+    com = COM1;
+}
+
+static void wait_for_lab(void)
+{
+    if (!in_lab()) {
+        return;
     }
     do {
         while (!(inb(COM2 + 5) & 1)) {
@@ -114,10 +123,22 @@ static void tell_lab(void)
     } while (inb(COM2) != '\n');
 }
 
+void phase(const char *name)
+{
+    phases++;
+    tell_lab("@phase %s\n", name);
+    wait_for_lab();
+}
+
 void done(void)
 {
     print("done %u %u\n", (uint64_t)passed, (uint64_t)failed);
-    tell_lab();
+    if (failed) {
+        tell_lab("@fail see the guest's console\n");
+        wait_for_lab();
+    } else if (!phases) {
+        phase("boot");
+    }
     outb(EXIT, failed != 0);
     outw(PM1_CNT, SLP_EN);
     for (;;) {

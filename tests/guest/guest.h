@@ -4,8 +4,9 @@
  * and the way they report. One "ok NAME" or "not ok NAME: why" line a check,
  * then done(); a guest that dies or hangs before done() has failed.
  *
- * In the lab, where there is a second serial port, done() is the end of phase
- * "boot", and the machine is turned off.
+ * In the lab, where there is a second serial port, phase() ends a phase: it
+ * returns when the lab has read its counters. done() turns the machine off; of
+ * a guest that has named no phase it is the end of phase "boot".
  */
 #ifndef GUEST_H
 #define GUEST_H
@@ -89,6 +90,8 @@ static inline void lapic_write(uint32_t reg, uint32_t val)
 
 void print(const char *fmt, ...);               /* %s, %u and %x (64 bit) */
 void check(bool ok, const char *name, const char *fmt, ...);
+void tell_lab(const char *fmt, ...);            /* a line for the lab's init */
+void phase(const char *name);
 void done(void) __attribute__((noreturn));
 uint64_t argument(uint64_t otherwise);          /* last word of -append */
 void idt_load(void);

@@ -103,6 +103,11 @@ class Plan(unittest.TestCase):
         one.size = 0
         self.assertEqual(list(scenario.phases(one)), ["boot"])
 
+    def test_a_quiet_phase_has_phases_behind_it(self):
+        one = load(GOOD.replace("size = 64", "quiet-phase = on"))
+        self.assertIn("quiet-phase on\n", scenario.plan(one, "keep"))
+        self.assertEqual(list(scenario.phases(one)), ["boot", "uefi-vars"])
+
     def test_memory_grows_with_the_workload(self):
         one = load(GOOD.replace("lab.size={size}", "{memory}"))
         for size, memory in ((0, 512), (300, 512), (301, 768), (600, 1024)):

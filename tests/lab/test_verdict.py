@@ -40,6 +40,19 @@ class Good(unittest.TestCase):
         self.assertEqual(result.digests, {"boot/cpuid": "0123456789abcdef"})
         self.assertEqual(len(result.tests), 3)
 
+    def test_batches(self):
+        line = "1 batches name=smi ops=32 ticks=96,97,96"
+        begin = log("good.verdict").splitlines()[0]
+        result = verdict.Result()
+        verdict.parse(result, "\n".join([begin, line]) + "\n")
+        self.assertEqual((result.status, result.reason), ("pass", ""))
+        self.assertEqual(result.batches,
+                         {"smi": {"ops": 32, "ticks": [96, 97, 96]}})
+        for wrong in (line.replace("97", "x"), line.replace("=32", "=")):
+            result = verdict.Result()
+            verdict.parse(result, "\n".join([begin, wrong]) + "\n")
+            self.assertEqual(result.status, "infrastructure")
+
     def test_carriage_returns_of_a_serial_line(self):
         text = log("good.verdict").replace("\n", "\r\n")
         self.assertEqual(verdict.judge(text, "").status, "pass")

@@ -17,7 +17,7 @@
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 #define MAX_ARGS     128
-#define MAX_PHASES   8
+#define MAX_PHASES   16
 #define MAX_TESTS    256
 #define MAX_TEST_ARGS 16
 #define MAX_EXPECTS  8
@@ -67,6 +67,7 @@ struct plan {
 	bool expect_capability;
 	bool compare_stats;
 	bool count_sptes;
+	bool quiet_phase;		/* nothing is counted in the first one */
 	bool debug;			/* ask the debug kernel at the end */
 	char *argv[MAX_ARGS + 1];
 	int argc;

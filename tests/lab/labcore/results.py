@@ -11,6 +11,7 @@ def merge(scenario, host, boots, results):
     for boot, result in zip(boots, results):
         runs.append({"name": boot.run, "phases": result.phases,
                      "digests": result.digests,
+                     "batches": result.batches,
                      "status": result.status, "reason": result.reason,
                      "tests": result.tests,
                      "seconds": round(boot.seconds, 1),

@@ -10,6 +10,8 @@
     size = MiB                          of the workload, {size} below; {memory}
                                         grows with it
     rounds = COUNT                      of the workload, {rounds} below
+    quiet-phase = on | off              no probe is set in the first phase, for
+                                        what probes would slow down; no report
     runs = NAME...                      what `run boot` makes if not told
     hosts = amd intel
     archive = FILE                      of build/lab, laid over the initramfs
@@ -41,7 +43,7 @@ GUEST_MEMORY = 512      # MiB, {memory}; what is left of it holds 300
 
 KEYS = {
     "scenario": {"description", "kind", "host-memory", "huge-pages", "size",
-                 "rounds", "runs", "hosts", "archive"},
+                 "rounds", "runs", "hosts", "archive", "quiet-phase"},
     "args": {"command", "environment"},
     "run": {"accel", "compare-stats", "count-sptes", "append", "environment",
             "expected-skips", "expect"},
@@ -64,6 +66,7 @@ class Scenario:
     run_options: dict
     phases: dict
     archive: str = ""
+    quiet_phase: bool = False
     tests: list = dataclasses.field(default_factory=list)
 
 
@@ -159,7 +162,9 @@ def _build(path, name, parser):
         environment=text("args", "environment", "").split(),
         run_options=runs,
         phases=phases,
-        archive=text("scenario", "archive", ""))
+        archive=text("scenario", "archive", ""),
+        quiet_phase=choice("scenario", "quiet-phase", ("on", "off"),
+                           "off") == "on")
 
 
 def plan(scenario, run, scale=1, debug=False):
@@ -178,6 +183,7 @@ def plan(scenario, run, scale=1, debug=False):
              f"huge-pages {'on' if scenario.huge_pages else 'off'}",
              f"compare-stats {options.get('compare-stats', 'off')}",
              f"count-sptes {options.get('count-sptes', 'off')}",
+             f"quiet-phase {'on' if scenario.quiet_phase else 'off'}",
              f"debug {'on' if debug else 'off'}"]
     lines += [f"phase {name} {seconds * scale}"
               for name, seconds in phases(scenario).items()]
@@ -209,6 +215,6 @@ def more_memory(scenario):
 
 def phases(scenario):
     """The phases that this plan reaches: a workload of size 0 is left out."""
-    if scenario.size or scenario.kind != "nested":
+    if scenario.size or scenario.kind != "nested" or scenario.quiet_phase:
         return scenario.phases
     return {k: v for k, v in scenario.phases.items() if k == "boot"}

@@ -5,6 +5,7 @@ The verdict channel (the host's ttyS1) is written by tests/lab/init alone:
 
     0 begin scenario=secure-boot run=keep vendor=AMD kernel=6.12.117
     1 digest phase=boot name=cpuid value=...
+      batches name=smi ops=32 ticks=...,...
     2 phase name=boot
     3 counter phase=boot name=mmu_resets value=11760
     4 role phase=boot role=0x... loads=... reused=... teardowns=... ...
@@ -52,6 +53,7 @@ WORDS = {
     "role": ("phase", "role", "loads", "reused", "teardowns",
              "pages_torn_down", "pages_max"),
     "digest": ("phase", "name", "value"),
+    "batches": ("name", "ops", "ticks"),
     "test": ("name", "result", "reason"),
     "tick": ("ns",),
     "end": ("passed", "failed", "skipped"),
@@ -67,6 +69,7 @@ class Result:
     begin: dict = dataclasses.field(default_factory=dict)
     phases: dict = dataclasses.field(default_factory=dict)
     digests: dict = dataclasses.field(default_factory=dict)
+    batches: dict = dataclasses.field(default_factory=dict)
     tests: list = dataclasses.field(default_factory=list)
     ended: bool = False
 
@@ -123,6 +126,10 @@ def take(result, kind, words):
         phase["roles"].append(role)
     elif kind == "digest":
         result.digests[f"{words['phase']}/{words['name']}"] = words["value"]
+    elif kind == "batches":
+        result.batches[words["name"]] = {
+            "ops": int(words["ops"]),
+            "ticks": [int(n) for n in words["ticks"].split(",")]}
     elif kind == "test":
         result.tests.append(words)
     elif kind == "end":
