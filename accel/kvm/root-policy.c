@@ -85,7 +85,7 @@ static bool check_quota(const KVMRootRequest *request, Error **errp)
         if (!request->quota) {
             error_setg(errp, "root-retention=quota needs root-quota=SIZE");
             error_append_hint(errp, "SIZE is what the page tables that no vCPU "
-                              "runs on may hold, at least 1 byte, "
+                              "uses may hold, at least 1 byte, "
                               "for instance root-quota=64M.\n");
             return false;
         }
@@ -137,39 +137,29 @@ static bool resolve_retention(const KVMRootRequest *request,
 }
 
 /*
- * A property that is a flag of the capability.  auto is on if roots are
- * retained: "drop" was chosen to have none left over, which an elided switch
- * leaves in the vCPU's cache, and "default" is to change nothing.
+ * auto is on if roots are retained: with "drop" the root of another mode is
+ * gone when it is needed again, and "default" is to change nothing.
  */
-static bool resolve_flag(const char *property, OnOffAuto asked,
-                         const char *flag_name, uint32_t flag,
-                         const KVMRootOffer *offer,
-                         const KVMRootEffect *effect, bool *on, Error **errp)
+static bool resolve_reset_elision(const KVMRootRequest *request,
+                                  const KVMRootOffer *offer,
+                                  KVMRootEffect *effect, Error **errp)
 {
     ERRP_GUARD();
-    bool offered = kvm_root_offers_flag(offer, flag);
+    bool offered = kvm_root_offers_flag(offer, KVM_X86_TDP_ROOT_ELIDE);
 
-    switch (asked) {
-    case ON_OFF_AUTO_AUTO:
-        *on = offered && retains(effect);
-        return true;
-    case ON_OFF_AUTO_OFF:
-        *on = false;
-        return true;
-    default:
-        break;
-    }
-
-    if (!offered) {
-        error_setg(errp, "%s=on needs %s%s%s, which host kernel %s does not "
-                   "offer", property, offer->capability ? flag_name : "",
-                   offer->capability ? " in " : "", CAP_NAME, offer->kernel);
+    if (request->reset_elision == ON_OFF_AUTO_ON && !offered) {
+        error_setg(errp, "reset-elision=on needs %s%s, which host kernel %s "
+                   "does not offer",
+                   offer->capability ? "KVM_X86_TDP_ROOT_ELIDE in " : "",
+                   CAP_NAME, offer->kernel);
         hint_capability(offer, errp);
-        error_append_hint(errp, "This host takes %s=auto|off.\n", property);
+        error_append_hint(errp, "This host takes reset-elision=auto|off.\n");
         return false;
     }
 
-    *on = true;
+    effect->reset_elision = request->reset_elision == ON_OFF_AUTO_AUTO ?
+        offered && retains(effect) :
+        request->reset_elision == ON_OFF_AUTO_ON;
     return true;
 }
 
@@ -253,13 +243,8 @@ bool kvm_root_policy_resolve(const KVMRootRequest *request,
     /* What auto means for the others follows from the first. */
     if (!check_quota(request, errp) ||
         !resolve_retention(request, offer, &result, errp) ||
-        !resolve_flag("reset-elision", request->reset_elision,
-                      "KVM_X86_TDP_ROOT_ELIDE", KVM_X86_TDP_ROOT_ELIDE,
-                      offer, &result, &result.reset_elision, errp) ||
+        !resolve_reset_elision(request, offer, &result, errp) ||
         !resolve_slot_zap(request, offer, &result, errp) ||
-        !resolve_flag("root-reclaim", request->reclaim,
-                      "KVM_X86_TDP_ROOT_RECLAIM", KVM_X86_TDP_ROOT_RECLAIM,
-                      offer, &result, &result.reclaim, errp) ||
         !resolve_state_coalescing(request, offer, &result, errp)) {
         return false;
     }
@@ -295,9 +280,6 @@ bool kvm_root_policy_change(const KVMRootRequest *request,
     if (change->has_slot_zap) {
         r.slot_zap = change->slot_zap;
     }
-    if (change->has_root_reclaim) {
-        r.reclaim = change->root_reclaim;
-    }
 
     *result = r;
     return true;
@@ -319,8 +301,7 @@ bool kvm_root_policy_cap_args(const KVMRootEffect *effect, uint64_t args[3])
     args[0] = root_policy_number(effect->retention);
     args[1] = (effect->reset_elision ? KVM_X86_TDP_ROOT_ELIDE : 0) |
               (effect->slot_flag && effect->slot_zap == KVM_SLOT_ZAP_SLOT ?
-               KVM_X86_TDP_ROOT_SLOT : 0) |
-              (effect->reclaim ? KVM_X86_TDP_ROOT_RECLAIM : 0);
+               KVM_X86_TDP_ROOT_SLOT : 0);
     args[2] = effect->quota_pages;
 
     return args[0] != KVM_X86_TDP_ROOT_DEFAULT || args[1];

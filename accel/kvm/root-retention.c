@@ -29,7 +29,7 @@ static const KVMRootProperty root_properties[] = {
         .type = "KvmRootRetention",
         .lookup = &KvmRootRetention_lookup,
         .offset = offsetof(KVMState, root_request.retention),
-        .description = "What KVM does with page tables that no vCPU runs on",
+        .description = "What KVM does with page tables that no vCPU uses",
     }, {
         .name = "reset-elision",
         .type = "OnOffAuto",
@@ -56,13 +56,6 @@ static const KVMRootProperty root_properties[] = {
         .lookup = &OnOffAuto_lookup,
         .offset = offsetof(KVMState, root_request.state_coalescing),
         .description = "Do not write vCPU state to KVM that it holds already",
-    }, {
-        .name = "root-reclaim",
-        .type = "OnOffAuto",
-        .lookup = &OnOffAuto_lookup,
-        .offset = offsetof(KVMState, root_request.reclaim),
-        .description = "Let KVM free page tables that no vCPU runs on when "
-                       "memory is short",
     },
 };
 
@@ -160,7 +153,7 @@ void kvm_root_retention_class_init(ObjectClass *oc)
     object_class_property_add(oc, "root-quota", "size",
                               root_quota_get, root_quota_set, NULL, NULL);
     object_class_property_set_description(oc, "root-quota",
-        "What the page tables that no vCPU runs on may hold with "
+        "What the page tables that no vCPU uses may hold with "
         "root-retention=quota, in bytes");
     object_class_property_add_bool(oc, "x-state-verify", state_verify_get,
                                    state_verify_set);

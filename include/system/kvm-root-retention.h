@@ -31,7 +31,6 @@
 
 #define KVM_X86_TDP_ROOT_ELIDE          (1 << 0)
 #define KVM_X86_TDP_ROOT_SLOT           (1 << 1)
-#define KVM_X86_TDP_ROOT_RECLAIM        (1 << 2)
 #endif
 
 #define KVM_X86_TDP_ROOT_FLAGS_SHIFT    16
@@ -46,7 +45,6 @@ typedef struct KVMRootRequest {
     KvmRootRetention retention;
     OnOffAuto reset_elision;
     KvmSlotZap slot_zap;
-    OnOffAuto reclaim;
     uint64_t quota;             /* bytes, 0: not given */
     OnOffAuto slot_coalescing;
     OnOffAuto state_coalescing;
@@ -74,7 +72,6 @@ typedef struct KVMRootEffect {
     bool reset_elision;
     KvmSlotZap slot_zap;
     bool slot_flag;             /* slot-zap=slot is a flag, not the quirk */
-    bool reclaim;
     uint64_t quota_pages;       /* 0 unless the policy is quota */
     bool slot_coalescing;
     bool state_coalescing;
@@ -173,8 +170,8 @@ bool kvm_arch_root_retention_get(KVMRootState *state, Error **errp);
 
 /*
  * Change what is asked for and put it into effect, all or nothing.  With the
- * BQL held, after the machine was created; vCPUs may be running.  KVM may have
- * to wait for a worker that frees page tables.
+ * BQL held, after the machine was created; vCPUs may be running.  Page tables
+ * that lose the right to stay may go a moment later.
  *
  * Returns: true on success
  */
@@ -183,8 +180,9 @@ bool kvm_arch_root_retention_set(const KvmRootRetentionChange *change,
 
 /*
  * Watch what a quota of @pages of 4 KiB evicts, and tell it in events; 0 ends
- * that.  With the BQL held, and before a quota takes effect, so that no
- * eviction is missed; again does no harm.
+ * that.  With the BQL held; before a quota takes effect that is smaller than
+ * what was in effect, so that no eviction is missed, and after a larger one.
+ * Again does no harm.
  */
 void kvm_root_quota_watch(uint64_t pages);
 

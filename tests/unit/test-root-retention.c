@@ -12,18 +12,17 @@
 #define FLAG(x)         (KVM_X86_TDP_ROOT_##x << KVM_X86_TDP_ROOT_FLAGS_SHIFT)
 #define ELIDE           FLAG(ELIDE)
 #define SLOT            FLAG(SLOT)
-#define RECLAIM         FLAG(RECLAIM)
 #define DEFAULT         (1 << KVM_X86_TDP_ROOT_DEFAULT)
 #define DROP            (1 << KVM_X86_TDP_ROOT_DROP)
 #define KEEP            (1 << KVM_X86_TDP_ROOT_KEEP)
 #define QUOTA           (1 << KVM_X86_TDP_ROOT_QUOTA)
-#define ALL             (DEFAULT | DROP | KEEP | QUOTA | ELIDE | SLOT | RECLAIM)
+#define ALL             (DEFAULT | DROP | KEEP | QUOTA | ELIDE | SLOT)
 
 /* A kernel with the first patches of the series: what is to be had without */
 #define SOME            (DEFAULT | DROP | KEEP | ELIDE)
 
 /* A policy and a flag that this QEMU does not know: neither used nor missed */
-#define FUTURE          (1 << 4 | 1 << (KVM_X86_TDP_ROOT_FLAGS_SHIFT + 3))
+#define FUTURE          (1 << 4 | 1 << (KVM_X86_TDP_ROOT_FLAGS_SHIFT + 2))
 
 #define R(x)            KVM_ROOT_RETENTION_##x
 #define E(x)            ON_OFF_AUTO_##x
@@ -45,21 +44,21 @@ static const ResolveCase resolve_cases[] = {
     { "auto/stock-6.12", { R(AUTO), E(AUTO), Z(AUTO) }, 0, true,
       { R(DEFAULT), false, Z(ALL) } },
     { "auto/full", { R(AUTO), E(AUTO), Z(AUTO) }, ALL, true,
-      { R(KEEP), true, Z(AUTO), true, true } },
+      { R(KEEP), true, Z(AUTO), true } },
     { "auto/future", { R(AUTO), E(AUTO), Z(AUTO) }, ALL | FUTURE, true,
-      { R(KEEP), true, Z(AUTO), true, true } },
+      { R(KEEP), true, Z(AUTO), true } },
     { "auto/some", { R(AUTO), E(AUTO), Z(AUTO) }, SOME, true,
-      { R(KEEP), true, Z(AUTO), false, false } },
+      { R(KEEP), true, Z(AUTO), false } },
     { "auto/no-quirk", { R(AUTO), E(AUTO), Z(AUTO) }, ALL, false,
-      { R(KEEP), true, Z(AUTO), true, true } },
+      { R(KEEP), true, Z(AUTO), true } },
     { "auto/some-no-quirk", { R(AUTO), E(AUTO), Z(AUTO) }, SOME, false,
-      { R(KEEP), true, Z(ALL), false, false } },
+      { R(KEEP), true, Z(ALL), false } },
     { "auto/no-elision", { R(AUTO), E(AUTO), Z(AUTO) }, ALL & ~ELIDE, true,
-      { R(KEEP), false, Z(AUTO), true, true } },
-    { "auto/no-reclaim", { R(AUTO), E(AUTO), Z(AUTO) }, ALL & ~RECLAIM, true,
-      { R(KEEP), true, Z(AUTO), true, false } },
+      { R(KEEP), false, Z(AUTO), true } },
+    { "auto/no-slot", { R(AUTO), E(AUTO), Z(AUTO) }, ALL & ~SLOT, true,
+      { R(KEEP), true, Z(AUTO), false } },
     { "auto/no-keep", { R(AUTO), E(AUTO), Z(AUTO) }, ALL & ~KEEP, true,
-      { R(DEFAULT), false, Z(ALL), true, false } },
+      { R(DEFAULT), false, Z(ALL), true } },
     { "auto/only-future", { R(AUTO), E(AUTO), Z(AUTO) }, FUTURE, true,
       { R(DEFAULT), false, Z(ALL) } },
 
@@ -67,13 +66,13 @@ static const ResolveCase resolve_cases[] = {
     { "default/stock", { R(DEFAULT), E(AUTO), Z(AUTO) }, 0, false,
       { R(DEFAULT), false, Z(ALL) } },
     { "default/full", { R(DEFAULT), E(AUTO), Z(AUTO) }, ALL, true,
-      { R(DEFAULT), false, Z(ALL), true, false } },
+      { R(DEFAULT), false, Z(ALL), true } },
 
     /* the other policies by name */
     { "drop/full", { R(DROP), E(AUTO), Z(AUTO) }, ALL, true,
-      { R(DROP), false, Z(ALL), true, false } },
+      { R(DROP), false, Z(ALL), true } },
     { "keep/full", { R(KEEP), E(AUTO), Z(AUTO) }, ALL, true,
-      { R(KEEP), true, Z(AUTO), true, true } },
+      { R(KEEP), true, Z(AUTO), true } },
     { "drop/stock", { R(DROP), E(AUTO), Z(AUTO) }, 0, true, {},
       "root-retention=drop needs KVM_CAP_X86_TDP_ROOT_RETENTION, "
       "which host kernel 6.12.1-test does not offer" },
@@ -86,45 +85,45 @@ static const ResolveCase resolve_cases[] = {
       "which host kernel 6.12.1-test does not offer" },
 
     /* quota retains as keep does; its size is rounded up to pages */
-    { "quota/full", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), 64 * MiB }, ALL,
-      true, { R(QUOTA), true, Z(AUTO), true, true, 16384 } },
-    { "quota/1-byte", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), 1 }, ALL,
-      true, { R(QUOTA), true, Z(AUTO), true, true, 1 } },
-    { "quota/1-page", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), 4096 }, ALL,
-      true, { R(QUOTA), true, Z(AUTO), true, true, 1 } },
-    { "quota/1-page-and-a-bit", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), 4097 },
-      ALL, true, { R(QUOTA), true, Z(AUTO), true, true, 2 } },
-    { "quota/largest", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), INT64_MAX },
-      ALL, true, { R(QUOTA), true, Z(AUTO), true, true, 1ull << 51 } },
+    { "quota/full", { R(QUOTA), E(AUTO), Z(AUTO), 64 * MiB }, ALL,
+      true, { R(QUOTA), true, Z(AUTO), true, 16384 } },
+    { "quota/1-byte", { R(QUOTA), E(AUTO), Z(AUTO), 1 }, ALL,
+      true, { R(QUOTA), true, Z(AUTO), true, 1 } },
+    { "quota/1-page", { R(QUOTA), E(AUTO), Z(AUTO), 4096 }, ALL,
+      true, { R(QUOTA), true, Z(AUTO), true, 1 } },
+    { "quota/1-page-and-a-bit", { R(QUOTA), E(AUTO), Z(AUTO), 4097 },
+      ALL, true, { R(QUOTA), true, Z(AUTO), true, 2 } },
+    { "quota/largest", { R(QUOTA), E(AUTO), Z(AUTO), INT64_MAX },
+      ALL, true, { R(QUOTA), true, Z(AUTO), true, 1ull << 51 } },
     { "quota/no-size", { R(QUOTA), E(AUTO), Z(AUTO) }, ALL, true, {},
       "root-retention=quota needs root-quota=SIZE" },
     { "quota/no-size-stock", { R(QUOTA), E(AUTO), Z(AUTO) }, 0, true, {},
       "root-retention=quota needs root-quota=SIZE" },
-    { "quota/stock", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), 4096 }, 0, true,
+    { "quota/stock", { R(QUOTA), E(AUTO), Z(AUTO), 4096 }, 0, true,
       {}, "root-retention=quota needs KVM_CAP_X86_TDP_ROOT_RETENTION, "
       "which host kernel 6.12.1-test does not offer" },
-    { "quota/no-quota", { R(QUOTA), E(AUTO), Z(AUTO), E(AUTO), 4096 }, SOME,
+    { "quota/no-quota", { R(QUOTA), E(AUTO), Z(AUTO), 4096 }, SOME,
       true, {}, "root-retention=quota needs that policy in "
       "KVM_CAP_X86_TDP_ROOT_RETENTION, "
       "which host kernel 6.12.1-test does not offer" },
-    { "quota/size-for-auto", { R(AUTO), E(AUTO), Z(AUTO), E(AUTO), 4096 }, ALL,
+    { "quota/size-for-auto", { R(AUTO), E(AUTO), Z(AUTO), 4096 }, ALL,
       true, {},
       "root-quota is for root-retention=quota, not for root-retention=auto" },
-    { "quota/size-for-default", { R(DEFAULT), E(AUTO), Z(AUTO), E(AUTO), 4096 },
+    { "quota/size-for-default", { R(DEFAULT), E(AUTO), Z(AUTO), 4096 },
       ALL, true, {},
       "root-quota is for root-retention=quota, "
       "not for root-retention=default" },
-    { "quota/size-for-keep", { R(KEEP), E(AUTO), Z(AUTO), E(AUTO), 4096 }, 0,
+    { "quota/size-for-keep", { R(KEEP), E(AUTO), Z(AUTO), 4096 }, 0,
       true, {},
       "root-quota is for root-retention=quota, not for root-retention=keep" },
 
     /* elision is independent of the policy once it is asked for by name */
     { "elision-on/default", { R(DEFAULT), E(ON), Z(AUTO) }, ALL, true,
-      { R(DEFAULT), true, Z(ALL), true, false } },
+      { R(DEFAULT), true, Z(ALL), true } },
     { "elision-on/drop", { R(DROP), E(ON), Z(AUTO) }, ALL, true,
-      { R(DROP), true, Z(ALL), true, false } },
+      { R(DROP), true, Z(ALL), true } },
     { "elision-off/keep", { R(KEEP), E(OFF), Z(AUTO) }, ALL, true,
-      { R(KEEP), false, Z(AUTO), true, true } },
+      { R(KEEP), false, Z(AUTO), true } },
     { "elision-off/stock", { R(AUTO), E(OFF), Z(AUTO) }, 0, false,
       { R(DEFAULT), false, Z(ALL) } },
     { "elision-on/stock", { R(AUTO), E(ON), Z(AUTO) }, 0, true, {},
@@ -136,46 +135,28 @@ static const ResolveCase resolve_cases[] = {
       "KVM_CAP_X86_TDP_ROOT_RETENTION, "
       "which host kernel 6.12.1-test does not offer" },
 
-    /* so is reclaim */
-    { "reclaim-on/default", { R(DEFAULT), E(AUTO), Z(AUTO), E(ON) }, ALL, true,
-      { R(DEFAULT), false, Z(ALL), true, true } },
-    { "reclaim-on/drop", { R(DROP), E(AUTO), Z(AUTO), E(ON) }, ALL, true,
-      { R(DROP), false, Z(ALL), true, true } },
-    { "reclaim-off/keep", { R(KEEP), E(AUTO), Z(AUTO), E(OFF) }, ALL, true,
-      { R(KEEP), true, Z(AUTO), true, false } },
-    { "reclaim-off/stock", { R(AUTO), E(AUTO), Z(AUTO), E(OFF) }, 0, true,
-      { R(DEFAULT), false, Z(ALL) } },
-    { "reclaim-on/stock", { R(AUTO), E(AUTO), Z(AUTO), E(ON) }, 0, true, {},
-      "root-reclaim=on needs KVM_CAP_X86_TDP_ROOT_RETENTION, "
-      "which host kernel 6.12.1-test does not offer" },
-    { "reclaim-on/no-reclaim", { R(KEEP), E(AUTO), Z(AUTO), E(ON) }, SOME, true,
-      {},
-      "root-reclaim=on needs KVM_X86_TDP_ROOT_RECLAIM in "
-      "KVM_CAP_X86_TDP_ROOT_RETENTION, "
-      "which host kernel 6.12.1-test does not offer" },
-
-    /* and slot-zap, which stock kernels have too, but can't withdraw */
+    /* so is slot-zap, which stock kernels have too, but can't withdraw */
     { "slot/stock-6.12", { R(AUTO), E(AUTO), Z(SLOT) }, 0, true,
       { R(DEFAULT), false, Z(SLOT), false } },
     { "slot/default", { R(DEFAULT), E(AUTO), Z(SLOT) }, ALL, true,
       { R(DEFAULT), false, Z(SLOT), true } },
     { "slot/keep", { R(KEEP), E(AUTO), Z(SLOT) }, ALL, true,
-      { R(KEEP), true, Z(SLOT), true, true } },
+      { R(KEEP), true, Z(SLOT), true } },
     { "slot/keep-some", { R(KEEP), E(AUTO), Z(SLOT) }, SOME, true,
-      { R(KEEP), true, Z(SLOT), false, false } },
+      { R(KEEP), true, Z(SLOT), false } },
     { "slot/keep-no-quirk", { R(KEEP), E(AUTO), Z(SLOT) }, ALL, false,
-      { R(KEEP), true, Z(SLOT), true, true } },
+      { R(KEEP), true, Z(SLOT), true } },
     { "slot/stock-6.1", { R(AUTO), E(AUTO), Z(SLOT) }, 0, false, {},
       "slot-zap=slot needs KVM_X86_TDP_ROOT_SLOT in "
       "KVM_CAP_X86_TDP_ROOT_RETENTION or KVM_X86_QUIRK_SLOT_ZAP_ALL in "
       "KVM_CAP_DISABLE_QUIRKS2, and host kernel 6.12.1-test offers neither" },
     { "all/keep", { R(KEEP), E(AUTO), Z(ALL) }, ALL, true,
-      { R(KEEP), true, Z(ALL), true, true } },
+      { R(KEEP), true, Z(ALL), true } },
     { "all/stock-6.1", { R(AUTO), E(AUTO), Z(ALL) }, 0, false,
       { R(DEFAULT), false, Z(ALL) } },
 
     /* of several that can't be given, the policy is named */
-    { "first-error", { R(KEEP), E(ON), Z(SLOT), E(ON) }, 0, false, {},
+    { "first-error", { R(KEEP), E(ON), Z(SLOT) }, 0, false, {},
       "root-retention=keep needs KVM_CAP_X86_TDP_ROOT_RETENTION, "
       "which host kernel 6.12.1-test does not offer" },
 };
@@ -186,7 +167,6 @@ static void assert_effect(const KVMRootEffect *a, const KVMRootEffect *b)
     g_assert_cmpint(a->reset_elision, ==, b->reset_elision);
     g_assert_cmpint(a->slot_zap, ==, b->slot_zap);
     g_assert_cmpint(a->slot_flag, ==, b->slot_flag);
-    g_assert_cmpint(a->reclaim, ==, b->reclaim);
     g_assert_cmpuint(a->quota_pages, ==, b->quota_pages);
 }
 
@@ -199,7 +179,7 @@ static void test_resolve(gconstpointer opaque)
         .kernel = "6.12.1-test",
     };
     /* auto is never in effect, so that it shows if this was not written */
-    const KVMRootEffect untouched = { R(AUTO), true, Z(AUTO), true, true, 5 };
+    const KVMRootEffect untouched = { R(AUTO), true, Z(AUTO), true, 5 };
     KVMRootEffect effect = untouched;
     Error *err = NULL;
     bool ok;
@@ -221,7 +201,7 @@ static void test_resolve(gconstpointer opaque)
 /* auto for all succeeds and is resolved, whatever a kernel may answer */
 static void test_auto_never_fails(void)
 {
-    const KVMRootRequest request = { R(AUTO), E(AUTO), Z(AUTO), E(AUTO) };
+    const KVMRootRequest request = { R(AUTO), E(AUTO), Z(AUTO) };
 
     for (uint32_t policies = 0; policies < 32; policies++) {
         for (uint32_t flags = 0; flags < 16; flags++) {
@@ -246,8 +226,6 @@ static void test_auto_never_fails(void)
                                 keep && (slot || slot_quirk) ?
                                 Z(AUTO) : Z(ALL));
                 g_assert_cmpint(effect.slot_flag, ==, slot);
-                g_assert_cmpint(effect.reclaim, ==,
-                                keep && (flags & KVM_X86_TDP_ROOT_RECLAIM));
                 g_assert_cmpuint(effect.quota_pages, ==, 0);
             }
         }
@@ -411,15 +389,14 @@ static void test_cap_args(void)
         { { R(DEFAULT), false, Z(SLOT) },             false, { 0, 0, 0 } },
         { { R(DEFAULT), false, Z(SLOT), true },       true,  { 0, 2, 0 } },
         { { R(DEFAULT), true, Z(ALL) },               true,  { 0, 1, 0 } },
-        { { R(DEFAULT), false, Z(ALL), true, true },  true,  { 0, 4, 0 } },
         { { R(DROP), false, Z(ALL) },                 true,  { 1, 0, 0 } },
         { { R(DROP), true, Z(ALL) },                  true,  { 1, 1, 0 } },
         { { R(KEEP), false, Z(ALL) },                 true,  { 2, 0, 0 } },
         { { R(KEEP), true, Z(AUTO), true },           true,  { 2, 1, 0 } },
         { { R(KEEP), true, Z(SLOT), false },          true,  { 2, 1, 0 } },
-        { { R(KEEP), true, Z(SLOT), true, true },     true,  { 2, 7, 0 } },
-        { { R(QUOTA), false, Z(ALL), true, false, 9 }, true, { 3, 0, 9 } },
-        { { R(QUOTA), true, Z(SLOT), true, true, 9 }, true,  { 3, 7, 9 } },
+        { { R(KEEP), true, Z(SLOT), true },           true,  { 2, 3, 0 } },
+        { { R(QUOTA), false, Z(ALL), true, 9 },       true,  { 3, 0, 9 } },
+        { { R(QUOTA), true, Z(SLOT), true, 9 },       true,  { 3, 3, 9 } },
     };
 
     for (int i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -438,7 +415,6 @@ static void assert_request(const KVMRootRequest *a, const KVMRootRequest *b)
     g_assert_cmpint(a->retention, ==, b->retention);
     g_assert_cmpint(a->reset_elision, ==, b->reset_elision);
     g_assert_cmpint(a->slot_zap, ==, b->slot_zap);
-    g_assert_cmpint(a->reclaim, ==, b->reclaim);
     g_assert_cmpuint(a->quota, ==, b->quota);
 }
 
@@ -456,22 +432,19 @@ static void test_change(void)
         KVMRootRequest after;
         const char *error;
     } cases[] = {
-        { { R(DROP), E(ON), Z(ALL), E(OFF) }, {},
-          { R(DROP), E(ON), Z(ALL), E(OFF) } },
-        { { R(QUOTA), E(ON), Z(ALL), E(OFF), 9 }, {},
-          { R(QUOTA), E(ON), Z(ALL), E(OFF), 9 } },
+        { { R(DROP), E(ON), Z(ALL) }, {},
+          { R(DROP), E(ON), Z(ALL) } },
+        { { R(QUOTA), E(ON), Z(ALL), 9 }, {},
+          { R(QUOTA), E(ON), Z(ALL), 9 } },
         /* each member by itself */
-        { { R(DROP), E(ON), Z(ALL), E(OFF) }, { RETENTION(KEEP) },
-          { R(KEEP), E(ON), Z(ALL), E(OFF) } },
-        { { R(DROP), E(ON), Z(ALL), E(OFF) },
+        { { R(DROP), E(ON), Z(ALL) }, { RETENTION(KEEP) },
+          { R(KEEP), E(ON), Z(ALL) } },
+        { { R(DROP), E(ON), Z(ALL) },
           { .has_reset_elision = true, .reset_elision = E(OFF) },
-          { R(DROP), E(OFF), Z(ALL), E(OFF) } },
-        { { R(DROP), E(ON), Z(ALL), E(OFF) },
+          { R(DROP), E(OFF), Z(ALL) } },
+        { { R(DROP), E(ON), Z(ALL) },
           { .has_slot_zap = true, .slot_zap = Z(SLOT) },
-          { R(DROP), E(ON), Z(SLOT), E(OFF) } },
-        { { R(DROP), E(ON), Z(ALL), E(OFF) },
-          { .has_root_reclaim = true, .root_reclaim = E(AUTO) },
-          { R(DROP), E(ON), Z(ALL), E(AUTO) } },
+          { R(DROP), E(ON), Z(SLOT) } },
         /* a quota comes with its policy, and goes with it */
         { { R(AUTO) }, { RETENTION(QUOTA), SIZE(7) },
           { R(QUOTA), .quota = 7 } },

@@ -24,12 +24,7 @@
 
 /* The kernel's statistics of the VM; pages are of 4 KiB */
 typedef struct RootStats {
-    uint64_t roots, pages;
-    uint64_t roots_retained, pages_retained;
-    uint64_t allocs, reuses;
-    uint64_t teardowns_unused, teardowns_slot, teardowns_quota;
-    uint64_t teardowns_reclaim;
-    uint64_t pages_torn_down;
+    uint64_t roots, pages, allocs, evictions;
 } RootStats;
 
 static const struct {
@@ -38,15 +33,8 @@ static const struct {
 } root_stats[] = {
     { "tdp_roots", offsetof(RootStats, roots) },
     { "tdp_root_pages", offsetof(RootStats, pages) },
-    { "tdp_roots_retained", offsetof(RootStats, roots_retained) },
-    { "tdp_root_pages_retained", offsetof(RootStats, pages_retained) },
     { "tdp_root_allocs", offsetof(RootStats, allocs) },
-    { "tdp_root_reuses", offsetof(RootStats, reuses) },
-    { "tdp_root_teardowns_unused", offsetof(RootStats, teardowns_unused) },
-    { "tdp_root_teardowns_slot", offsetof(RootStats, teardowns_slot) },
-    { "tdp_root_teardowns_quota", offsetof(RootStats, teardowns_quota) },
-    { "tdp_root_teardowns_reclaim", offsetof(RootStats, teardowns_reclaim) },
-    { "tdp_root_pages_torn_down", offsetof(RootStats, pages_torn_down) },
+    { "tdp_root_evictions", offsetof(RootStats, evictions) },
 };
 
 static bool set_stat(RootStats *stats, const Stats *stat)
@@ -109,14 +97,14 @@ static void quota_check(void)
     RootStats stats;
     uint64_t roots;
 
-    if (!read_stats(&stats) || stats.teardowns_quota == quota_evicted) {
+    if (!read_stats(&stats) || stats.evictions == quota_evicted) {
         return;
     }
 
-    roots = stats.teardowns_quota - quota_evicted;
-    quota_evicted = stats.teardowns_quota;
-    trace_kvm_root_quota_evicted(roots, stats.pages_retained);
-    qapi_event_send_kvm_root_quota_evicted(roots, stats.pages_retained,
+    roots = stats.evictions - quota_evicted;
+    quota_evicted = stats.evictions;
+    trace_kvm_root_quota_evicted(roots, quota_pages);
+    qapi_event_send_kvm_root_quota_evicted(roots,
                                            quota_pages * KVM_ROOT_PAGE_SIZE);
 }
 
@@ -135,7 +123,7 @@ void kvm_root_quota_watch(uint64_t pages)
         quota_check();
     }
     if (pages && !quota_timer) {
-        quota_evicted = read_stats(&stats) ? stats.teardowns_quota : 0;
+        quota_evicted = read_stats(&stats) ? stats.evictions : 0;
         quota_timer = timer_new_ms(QEMU_CLOCK_REALTIME, quota_timer_cb, NULL);
         timer_mod(quota_timer,
                   qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + QUOTA_WATCH_MS);
@@ -162,7 +150,6 @@ static KvmRootRetentionConfig *requested_config(const KVMRootRequest *request)
     config->root_quota = request->quota;
     config->reset_elision = request->reset_elision;
     config->slot_zap = request->slot_zap;
-    config->root_reclaim = request->reclaim;
     config->slot_coalescing = request->slot_coalescing;
     config->state_coalescing = request->state_coalescing;
     return config;
@@ -177,7 +164,6 @@ static KvmRootRetentionConfig *effective_config(const KVMRootEffect *effect)
     config->root_quota = effect->quota_pages * KVM_ROOT_PAGE_SIZE;
     config->reset_elision = on_off(effect->reset_elision);
     config->slot_zap = effect->slot_zap;
-    config->root_reclaim = on_off(effect->reclaim);
     config->slot_coalescing = on_off(effect->slot_coalescing);
     config->state_coalescing = on_off(effect->state_coalescing);
     return config;
@@ -198,7 +184,6 @@ static KvmRootRetentionHost *host_offer(const KVMRootOffer *offer)
     host->slot_zap = kvm_root_offers_slot_zap(offer);
     host->slot_zap_revocable =
         kvm_root_offers_flag(offer, KVM_X86_TDP_ROOT_SLOT);
-    host->root_reclaim = kvm_root_offers_flag(offer, KVM_X86_TDP_ROOT_RECLAIM);
     return host;
 }
 
@@ -250,9 +235,6 @@ static void print_config(Monitor *mon, const KvmRootRetentionInfo *info)
     monitor_printf(mon, "%-18s%-12s%s\n", "slot-zap",
                    KvmSlotZap_str(asked->slot_zap),
                    KvmSlotZap_str(given->slot_zap));
-    monitor_printf(mon, "%-18s%-12s%s\n", "root-reclaim",
-                   OnOffAuto_str(asked->root_reclaim),
-                   OnOffAuto_str(given->root_reclaim));
     monitor_printf(mon, "%-18s%-12s%s\n", "slot-coalescing",
                    OnOffAuto_str(asked->slot_coalescing),
                    OnOffAuto_str(given->slot_coalescing));
@@ -268,11 +250,10 @@ static void print_host(Monitor *mon, const KvmRootRetentionHost *host)
         monitor_printf(mon, "%c%s", p == host->root_retention ? '=' : '|',
                        KvmRootRetention_str(p->value));
     }
-    monitor_printf(mon, "; reset-elision %s; slot-zap=slot %s; root-reclaim "
-                   "%s\n", host->reset_elision ? "yes" : "no",
+    monitor_printf(mon, "; reset-elision %s; slot-zap=slot %s\n",
+                   host->reset_elision ? "yes" : "no",
                    !host->slot_zap ? "no" :
-                   host->slot_zap_revocable ? "yes" : "yes, for good",
-                   host->root_reclaim ? "yes" : "no");
+                   host->slot_zap_revocable ? "yes" : "yes, for good");
 }
 
 static void print_stats(Monitor *mon)
@@ -281,17 +262,10 @@ static void print_stats(Monitor *mon)
     RootStats stats;
 
     if (read_stats(&stats)) {
-        monitor_printf(mon, "roots: %" PRIu64 ", of them retained %" PRIu64
-                       "; allocated %" PRIu64 ", reused %" PRIu64 "\n",
-                       stats.roots, stats.roots_retained, stats.allocs,
-                       stats.reuses);
-        monitor_printf(mon, "pages of 4 KiB: %" PRIu64 ", of them retained %"
-                       PRIu64 "; torn down %" PRIu64 "\n", stats.pages,
-                       stats.pages_retained, stats.pages_torn_down);
-        monitor_printf(mon, "roots torn down: slot %" PRIu64 ", unused %" PRIu64
-                       ", quota %" PRIu64 ", reclaim %" PRIu64 "\n",
-                       stats.teardowns_slot, stats.teardowns_unused,
-                       stats.teardowns_quota, stats.teardowns_reclaim);
+        monitor_printf(mon, "roots: %" PRIu64 ", pages of 4 KiB: %" PRIu64
+                       "; roots allocated %" PRIu64 ", evicted %" PRIu64 "\n",
+                       stats.roots, stats.pages, stats.allocs,
+                       stats.evictions);
     } else {
         monitor_printf(mon, "The host kernel has no statistics of roots\n");
     }

@@ -69,12 +69,11 @@ static int enable_cap(KVMState *s, const KVMRootEffect *effect, Error **errp)
     trace_kvm_root_enable_cap(args[0], args[1], args[2], ret);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "root-retention=%s,reset-elision=%s,"
-                         "slot-zap=%s,root-reclaim=%s: could not enable "
+                         "slot-zap=%s: could not enable "
                          "KVM_CAP_X86_TDP_ROOT_RETENTION",
                          KvmRootRetention_str(effect->retention),
                          on_off(effect->reset_elision),
-                         KvmSlotZap_str(effect->slot_zap),
-                         on_off(effect->reclaim));
+                         KvmSlotZap_str(effect->slot_zap));
         return ret;
     }
     return 0;
@@ -95,17 +94,29 @@ static int disable_quirk(KVMState *s, Error **errp)
     return 0;
 }
 
+/* How many pages the roots may hold that no vCPU uses */
+static uint64_t root_limit(const KVMRootEffect *effect)
+{
+    switch (effect->retention) {
+    case KVM_ROOT_RETENTION_DROP:
+        return 0;
+    case KVM_ROOT_RETENTION_QUOTA:
+        return effect->quota_pages;
+    default:
+        return UINT64_MAX;
+    }
+}
+
 /*
  * Put @effect, with slot_zap decided, into effect.  All or nothing; returns
  * negative errno on failure.
  */
 static int apply_effect(KVMState *s, const KVMRootEffect *effect, Error **errp)
 {
-    uint64_t quota = root_effect.quota_pages;
     int ret;
 
-    /* vCPUs evict while KVM is told: what the smaller of the two asks for. */
-    if (effect->quota_pages && (!quota || effect->quota_pages < quota)) {
+    /* KVM evicts while it is told: what the smaller of the two asks for. */
+    if (root_limit(effect) < root_limit(&root_effect)) {
         kvm_root_quota_watch(effect->quota_pages);
     }
 
@@ -276,8 +287,7 @@ static void trace_effect(void)
     trace_kvm_root_effect(KvmRootRetention_str(root_resolved.retention),
                           root_resolved.quota_pages,
                           on_off(root_resolved.reset_elision),
-                          KvmSlotZap_str(root_resolved.slot_zap),
-                          on_off(root_resolved.reclaim));
+                          KvmSlotZap_str(root_resolved.slot_zap));
 }
 
 int kvm_arch_root_retention_init(KVMState *s)

@@ -84,7 +84,7 @@ int plan_load(struct plan *plan, const char *path);
 /* trace.c: counters kept by the host kernel's tracing */
 struct role {
 	uint32_t word;
-	uint64_t loads, reused, teardowns, pages_torn, pages_max;
+	uint64_t loads, reused, teardowns, evicted, pages_torn, pages_max;
 };
 
 struct mmu_hits {

@@ -183,7 +183,7 @@ int trace_setup(bool count_sptes)
 	if (err || !roles)
 		return err;
 	err = set_hist(LOADS, "role,pages,reused", "16384");
-	return err ? err : set_hist(TEARDOWNS, "role,pages", "16384");
+	return err ? err : set_hist(TEARDOWNS, "role,pages,evicted", "16384");
 }
 
 /* "key: value" within one line of a hist file; false if it isn't there. */
@@ -290,16 +290,18 @@ static void add_role(struct snapshot *snap, const char *line, uint64_t hits,
 		     int teardown)
 {
 	struct role *role = role_of(snap, line);
-	uint64_t pages = 0, reused = 0;
+	uint64_t pages = 0, reused = 0, evicted = 0;
 
 	if (!role)
 		return;
 	hist_field(line, "pages", &pages);
 	hist_field(line, "reused", &reused);
+	hist_field(line, "evicted", &evicted);
 	if (pages > role->pages_max)
 		role->pages_max = pages;
 	if (teardown) {
 		role->teardowns += hits;
+		role->evicted += evicted ? hits : 0;
 		role->pages_torn += hits * pages;
 	} else {
 		role->loads += hits;
