@@ -153,6 +153,10 @@ bench-paths: lab-$(KERNEL)
 	@scripts/build-linux $(KERNEL) unpatched
 	@tests/lab/paths --kernel $(KERNEL)
 
+# Which root hardware walks, and a root's life: all states of a model.
+check-model:
+	@tests/models/check
+
 # ---- the series -------------------------------------------------------
 
 # Without the source of 7.2 its patches are checked for their form.
@@ -211,6 +215,7 @@ help:
 ##                     both and neither
 ## make bench-paths    instructions of each KVM path on the AMD host, unmodified
 ##                     kernel, default and keep; fails if default costs more
+## make check-model    search a model of roots, and what walks them, exhaustively
 ## make check-qtests   all of upstream's qtests for x86_64
 ## make check-libvirt  libvirt's own tests of what its series changes
 ## make series-check   are the patch series in order?
@@ -228,7 +233,7 @@ help:
 ## ./configure --help lists the options of a build.
 
 .PHONY: all help boot check check-full check-qemu check-qtests bench compare \
-	bench-paths \
+	bench-paths check-model \
 	qemu linux firmware firmware-ipxe lab lab-libvirt lab-upstream-qtests \
 	lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
 	libvirt check-libvirt \
