@@ -115,7 +115,7 @@ static int apply_effect(KVMState *s, const KVMRootEffect *effect, Error **errp)
 {
     int ret;
 
-    /* KVM evicts while it is told: what the smaller of the two asks for. */
+    /* A smaller limit evicts from when KVM is told, and KVM doesn't wait. */
     if (root_limit(effect) < root_limit(&root_effect)) {
         kvm_root_quota_watch(effect->quota_pages);
     }
