@@ -10,6 +10,8 @@ import tempfile
 
 import report_model as model
 import report_text
+from labcore import python
+from labcore.errors import LabError
 
 
 def _no_duplicates(pairs):
@@ -57,13 +59,7 @@ def write_whole(path, text):
 
 def _html(report):
     # Only the chart needs matplotlib, so only --html asks for it.
-    try:
-        import report_html
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("matplotlib"):
-            raise
-        raise model.ReportError("--html: needs matplotlib for Python "
-                                "(Debian: python3-matplotlib)") from error
+    import report_html
     return report_html.render(report)
 
 
@@ -74,10 +70,13 @@ def main(argv=None):
                         help="also write a self-contained page with a chart")
     args = parser.parse_args(argv)
     try:
+        # Whoever imports this module chose the Python already.
+        if args.html is not None and argv is None:
+            python.need("report_html")
         report = load(args.json)
         if args.html is not None:
             write_whole(args.html, _html(report))
-    except model.ReportError as error:
+    except (model.ReportError, LabError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
     print(report_text.render(report), end="")

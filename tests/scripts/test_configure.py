@@ -33,6 +33,13 @@ class Configure(Checkout):
         self.assertIn("CONFIGURE_ARGS := '--offline'\n", text)
         self.assertFalse((self.home / "apt-get.log").exists())
 
+    def test_debians_python_whatever_path_offers(self):
+        self.tool("python3", "exit 1\n")
+        r = self.configure("--offline")
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+        text = (self.top / "build/config.mk").read_text()
+        self.assertIn("PYTHON := /usr/bin/python3\n", text)
+
     def test_options(self):
         qemu = self.tree("qemu9", {"VERSION": "9.2.0\n",
                                    "qapi/qapi-schema.json": ""})
