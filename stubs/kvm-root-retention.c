@@ -20,7 +20,7 @@ KvmRootRetentionInfo *qmp_query_kvm_root_retention(Error **errp)
     return NULL;
 }
 
-void qmp_set_kvm_root_retention(KvmRootRetentionChange *change, Error **errp)
+void qmp_set_kvm_root_retention(KvmRootRetentionSetting *setting, Error **errp)
 {
     not_here(errp);
 }

@@ -25,14 +25,12 @@
 #define DELAY_NS        (100 * MS)
 #define TRAPPED_READS   256
 
-/* EFI_FIRMWARE_VOLUME_HEADER of a variable store */
-static const uint8_t fv_header[] = {
-    [16] = 0x8d, 0x2b, 0xf1, 0xff, 0x96, 0x76, 0x8b, 0x4c,
-           0xa9, 0x85, 0x27, 0x47, 0x07, 0x5b, 0x4f, 0x50,
-    [32] = 0, 0, VARS_SIZE >> 16, 0, 0, 0, 0, 0,
-    [40] = '_', 'F', 'V', 'H',
-    [55] = 0,
-};
+/*
+ * What the board sets for a secure flash.  To that this test can send no
+ * command, as a guest that is not in SMM can't.
+ */
+#define DELAY(ms)       "-global driver=cfi.pflash01," \
+                        "property=x-romd-delay-ms,value=" #ms
 
 typedef struct Flash {
     CommitLog log;
@@ -40,15 +38,7 @@ typedef struct Flash {
     char *dir;
 } Flash;
 
-/* Content of the flash that holds the variables */
-typedef enum Content {
-    VARIABLES,              /* a variable store that fills it */
-    CODE_TOO,               /* a variable store, and something behind it */
-    NO_HEADER,
-} Content;
-
-static void write_image(const char *dir, const char *name, size_t size,
-                        Content content)
+static void write_image(const char *dir, const char *name, size_t size)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
     g_autofree uint8_t *image = g_malloc(size);
@@ -57,10 +47,6 @@ static void write_image(const char *dir, const char *name, size_t size,
 
     for (i = 0; i < size; i++) {
         image[i] = i * 7 + (i >> 8);
-    }
-    if (content != NO_HEADER) {
-        memcpy(image, fv_header, sizeof(fv_header));
-        stq_le_p(image + 32, content == VARIABLES ? size : size / 2);
     }
     g_file_set_contents(path, (char *)image, size, &err);
     g_assert_no_error(err);
@@ -75,16 +61,15 @@ static char *flash_args(const char *dir, const char *more)
         dir, dir, more);
 }
 
-static bool flash_start(Flash *f, Content content, const char *more)
+static bool flash_start(Flash *f, const char *more)
 {
     g_autofree char *args = NULL;
     g_autoptr(GError) err = NULL;
 
     f->dir = g_dir_make_tmp("qtest-pflash-XXXXXX", &err);
     g_assert_no_error(err);
-    /* The same header in both: what tells them apart is the board */
-    write_image(f->dir, "code", CODE_SIZE, VARIABLES);
-    write_image(f->dir, "vars", VARS_SIZE, content);
+    write_image(f->dir, "code", CODE_SIZE);
+    write_image(f->dir, "vars", VARS_SIZE);
     args = flash_args(f->dir, more);
     if (!commits_start(&f->log, args)) {
         return false;
@@ -171,7 +156,7 @@ static void test_nop(void)
     Flash f;
     size_t i, j;
 
-    if (!flash_start(&f, NO_HEADER, "")) {
+    if (!flash_start(&f, "")) {
         return;
     }
     for (i = 0; i < ARRAY_SIZE(flashes); i++) {
@@ -263,11 +248,11 @@ static void check_commands(QTestState *qts, uint64_t base)
     }
 }
 
-static void test_commands(gconstpointer content)
+static void test_commands(gconstpointer args)
 {
     Flash f;
 
-    if (!flash_start(&f, (intptr_t)content, "")) {
+    if (!flash_start(&f, args)) {
         return;
     }
     check_commands(f.qts, CODE);
@@ -285,7 +270,7 @@ static void test_burst(void)
     Flash f;
     int i;
 
-    if (!flash_start(&f, VARIABLES, "")) {
+    if (!flash_start(&f, DELAY(100))) {
         return;
     }
     commits(&f.log);
@@ -319,7 +304,7 @@ static void test_delay_in_command(void)
 {
     Flash f;
 
-    if (!flash_start(&f, VARIABLES, "")) {
+    if (!flash_start(&f, DELAY(100))) {
         return;
     }
     program(f.qts, VARS + 5 * BLOCK, 1);
@@ -345,7 +330,7 @@ static void test_reads(void)
     Flash f;
     int i, round;
 
-    if (!flash_start(&f, VARIABLES, "")) {
+    if (!flash_start(&f, DELAY(100))) {
         return;
     }
     for (round = 0; round < 3; round++) {
@@ -374,7 +359,7 @@ static void test_status_reads(void)
     Flash f;
     int i;
 
-    if (!flash_start(&f, VARIABLES, "")) {
+    if (!flash_start(&f, DELAY(100))) {
         return;
     }
     program(f.qts, VARS + 5 * BLOCK, 0);
@@ -390,7 +375,7 @@ static void test_reset(void)
 {
     Flash f;
 
-    if (!flash_start(&f, VARIABLES, "")) {
+    if (!flash_start(&f, DELAY(100))) {
         return;
     }
     program(f.qts, VARS + 5 * BLOCK, 0x11);
@@ -427,83 +412,77 @@ static void check_no_delay(Flash *f, uint64_t base)
     g_assert_cmpuint(commits(&f->log), ==, 0);
 }
 
-/* What may be executed from comes back at once */
+/* What may be executed from comes back at once, whatever is asked for */
 static void test_executable(void)
 {
     Flash f;
 
-    if (!flash_start(&f, VARIABLES, "")) {
+    if (!flash_start(&f, DELAY(100))) {
         return;
     }
-    /* The first flash has the header of a variable store, too */
     check_no_delay(&f, CODE);
-    flash_quit(&f);
-
-    g_assert(flash_start(&f, CODE_TOO, ""));
-    check_no_delay(&f, VARS);
-    flash_quit(&f);
-
-    g_assert(flash_start(&f, NO_HEADER, ""));
-    check_no_delay(&f, VARS);
     flash_quit(&f);
 }
 
-/* The content decides when the command ends, not what it was at the start */
-static void test_content_changes(void)
+/* So does what anybody can send commands to, and read with any instruction */
+static void test_not_secure(void)
 {
+    static const char *const args[] = { "", DELAY(0), DELAY(-1) };
     size_t i;
     Flash f;
 
-    if (!flash_start(&f, VARIABLES, "")) {
-        return;
-    }
-    erase(f.qts, VARS);
-    read_array(f.qts, VARS);
-    g_assert(is_romd(f.qts, VARS));
-    g_assert_cmphex(qtest_readl(f.qts, VARS + 40), ==, 0xffffffff);
-
-    for (i = 0; i < sizeof(fv_header); i++) {
-        program(f.qts, VARS + i, fv_header[i]);
-        if (i < 43) {
-            read_array(f.qts, VARS);
-            g_assert(is_romd(f.qts, VARS));
+    for (i = 0; i < ARRAY_SIZE(args); i++) {
+        if (!flash_start(&f, args[i])) {
+            return;
         }
+        check_no_delay(&f, VARS);
+        flash_quit(&f);
     }
-    read_array(f.qts, VARS);
-    g_assert(!is_romd(f.qts, VARS));
-    g_assert_cmphex(qtest_readl(f.qts, VARS + 40), ==, 0x4856465f);
-    flash_quit(&f);
 }
 
-static void test_off(void)
+static int delay_of(QTestState *qts, const char *flash)
 {
-    Flash f;
+    QDict *reply = qtest_qmp(qts, "{ 'execute': 'qom-get', 'arguments':"
+                             " { 'path': %s, 'property': 'x-romd-delay-ms' } }",
+                             flash);
+    int delay = qdict_get_int(reply, "return");
 
-    if (!flash_start(&f, VARIABLES, "-global driver=cfi.pflash01,"
-                                    "property=romd-delay-ms,value=0")) {
-        return;
-    }
-    check_no_delay(&f, VARS);
-    flash_quit(&f);
+    qobject_unref(reply);
+    return delay;
 }
 
 /* With secure=on this test is not allowed to write, as the guest is not */
 static void test_secure(void)
 {
+    static const struct {
+        const char *args;
+        int delay;
+    } cases[] = {
+        { "", 100 }, { DELAY(0), 100 }, { DELAY(-1), -1 }, { DELAY(7), 7 },
+    };
+    size_t i;
     Flash f;
 
-    if (!flash_start(&f, VARIABLES, "-global driver=cfi.pflash01,"
-                                    "property=secure,value=on")) {
-        return;
+    for (i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree char *args =
+            g_strdup_printf("-global driver=cfi.pflash01,"
+                            "property=secure,value=on %s", cases[i].args);
+
+        if (!flash_start(&f, args)) {
+            return;
+        }
+        g_assert_cmpint(delay_of(f.qts, "/machine/system.flash0"), ==, -1);
+        g_assert_cmpint(delay_of(f.qts, "/machine/system.flash1"), ==,
+                        cases[i].delay);
+        commits(&f.log);
+        program(f.qts, VARS + 5 * BLOCK, 0);
+        erase(f.qts, VARS + 5 * BLOCK);
+        g_assert_cmpuint(commits(&f.log), ==, 0);
+        g_assert(is_romd(f.qts, VARS));
+        g_assert_cmphex(qtest_readb(f.qts, VARS + 5 * BLOCK), ==,
+                        image_byte(5 * BLOCK));
+        flash_quit(&f);
     }
-    commits(&f.log);
-    program(f.qts, VARS + 5 * BLOCK, 0);
-    erase(f.qts, VARS + 5 * BLOCK);
-    g_assert_cmpuint(commits(&f.log), ==, 0);
-    g_assert(is_romd(f.qts, VARS));
-    g_assert_cmphex(qtest_readb(f.qts, VARS + 5 * BLOCK), ==,
-                    image_byte(5 * BLOCK));
-    flash_quit(&f);
 }
 
 /* Migration, through a file. The destination has stale images of its own */
@@ -536,14 +515,16 @@ static QTestState *migrate(Prepare *prepare, char **dir, QTestState **from)
 
     from_dir = g_dir_make_tmp("qtest-pflash-XXXXXX", &err);
     *dir = g_dir_make_tmp("qtest-pflash-XXXXXX", &err);
-    write_image(from_dir, "code", CODE_SIZE, VARIABLES);
-    write_image(from_dir, "vars", VARS_SIZE, VARIABLES);
-    write_image(*dir, "code", CODE_SIZE, VARIABLES);
-    write_image(*dir, "vars", VARS_SIZE, VARIABLES);
+    write_image(from_dir, "code", CODE_SIZE);
+    write_image(from_dir, "vars", VARS_SIZE);
+    write_image(*dir, "code", CODE_SIZE);
+    write_image(*dir, "vars", VARS_SIZE);
     uri = g_strdup_printf("file:%s/stream", *dir);
 
     /* No KVM, and not paused: the state is handed over as it is */
-    from_args = flash_args(from_dir, "-nodefaults");
+    /* Another source need not know of the delay. */
+    from_args = flash_args(from_dir, g_getenv("QTEST_QEMU_BINARY_SRC") ?
+                           "-nodefaults" : "-nodefaults " DELAY(100));
     *from = qtest_init_with_env("QTEST_QEMU_BINARY_SRC", from_args, true);
     qtest_qmp_assert_success(*from, "{ 'execute': 'migrate-set-capabilities',"
         " 'arguments': { 'capabilities': ["
@@ -655,18 +636,16 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 
     qtest_add_func("pflash-cfi01/nop", test_nop);
-    qtest_add_data_func("pflash-cfi01/commands/variables",
-                        (void *)(intptr_t)VARIABLES, test_commands);
-    qtest_add_data_func("pflash-cfi01/commands/no-header",
-                        (void *)(intptr_t)NO_HEADER, test_commands);
+    qtest_add_data_func("pflash-cfi01/commands/delay", DELAY(100),
+                        test_commands);
+    qtest_add_data_func("pflash-cfi01/commands/no-delay", "", test_commands);
     qtest_add_func("pflash-cfi01/delay/burst", test_burst);
     qtest_add_func("pflash-cfi01/delay/in-command", test_delay_in_command);
     qtest_add_func("pflash-cfi01/delay/reads", test_reads);
     qtest_add_func("pflash-cfi01/delay/status-reads", test_status_reads);
     qtest_add_func("pflash-cfi01/delay/reset", test_reset);
     qtest_add_func("pflash-cfi01/delay/executable", test_executable);
-    qtest_add_func("pflash-cfi01/delay/content-changes", test_content_changes);
-    qtest_add_func("pflash-cfi01/delay/off", test_off);
+    qtest_add_func("pflash-cfi01/delay/not-secure", test_not_secure);
     qtest_add_func("pflash-cfi01/delay/secure", test_secure);
     qtest_add_func("pflash-cfi01/migrate/delay", test_migrate_delay);
     qtest_add_func("pflash-cfi01/migrate/command", test_migrate_command);
