@@ -132,6 +132,9 @@ check-full: lab libvirt lab-libvirt lab-upstream-qtests lab-7.2-debug \
 	@scripts/check full
 check-qemu: qemu
 	@scripts/check qemu
+# What needs a KVM, on this machine's; skipped is what that lacks.
+check-kvm: qemu
+	@scripts/check kvm
 check-libvirt: libvirt
 	@scripts/check libvirt
 bench: lab-$(KERNEL)
@@ -211,6 +214,7 @@ help:
 ##                                    break
 ## make linux-debug, linux-7.2-debug  the host kernels with debugging
 ## make check-qemu     QEMU's own tests of our files
+## make check-kvm      those that need a KVM, on this machine's
 ## make compare        SCENARIO on HOST with unmodified QEMU, unmodified kernel,
 ##                     both and neither
 ## make bench-paths    instructions of each KVM path on the AMD host, unmodified
@@ -232,8 +236,8 @@ help:
 ##
 ## ./configure --help lists the options of a build.
 
-.PHONY: all help boot check check-full check-qemu check-qtests bench compare \
-	bench-paths check-model \
+.PHONY: all help boot check check-full check-qemu check-kvm check-qtests bench \
+	compare bench-paths check-model \
 	qemu linux firmware firmware-ipxe lab lab-libvirt lab-upstream-qtests \
 	lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
 	libvirt check-libvirt \
