@@ -43,9 +43,8 @@ void slot_cuts_queue(KVMMemoryUpdates *updates,
 
     do {
         hwaddr start = rest.offset_within_address_space;
-        /* All of the address space is one byte more than a hwaddr can hold. */
-        hwaddr size = int128_gethi(rest.size) ? UINT64_MAX :
-                      int128_getlo(rest.size);
+        hwaddr size = int128_gethi(rest.size) ? UINT64_MAX
+                                              : int128_getlo(rest.size);
         hwaddr piece = slot_cuts_piece(start, size);
         KVMMemoryUpdate *update = g_new0(KVMMemoryUpdate, 1);
 
@@ -59,11 +58,6 @@ void slot_cuts_queue(KVMMemoryUpdates *updates,
         rest.offset_within_region += piece;
         rest.size = int128_sub(rest.size, update->section.size);
     } while (int128_nz(rest.size));
-}
-
-static hwaddr start_of(const KVMMemoryUpdate *update)
-{
-    return update->section.offset_within_address_space;
 }
 
 /* Whether the section is read-only is nothing to KVM: kvm_mem_flags() */
@@ -90,7 +84,8 @@ void slot_cuts_cancel(KVMMemoryUpdates *del, KVMMemoryUpdates *add,
             QSIMPLEQ_REMOVE_HEAD(add, next);
             g_free(d);
             g_free(a);
-        } else if (start_of(d) <= start_of(a)) {
+        } else if (d->section.offset_within_address_space <=
+                   a->section.offset_within_address_space) {
             QSIMPLEQ_REMOVE_HEAD(del, next);
             QSIMPLEQ_INSERT_TAIL(&dels, d, next);
         } else {

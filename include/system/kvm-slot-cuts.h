@@ -1,12 +1,8 @@
 /*
  * KVM memory slots: where they are cut, and which of them a change leaves alone
  *
- * KVM gets a slot for each section of memory, and loses page tables when one is
- * deleted.  Windows that a chipset opens and closes in main memory change the
- * sections around them, too.  Where sections are cut at fixed addresses, most
- * pieces are taken away and added again as they were, in the same commit, and
- * cancel each other.
- *
+ * Windows that a chipset opens and closes in main memory change the sections
+ * around them.  Cut at fixed addresses, most of these come back as they went.
  * A piece is a function of its section alone: nothing here knows the slots.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -38,14 +34,10 @@ hwaddr slot_cuts_piece(hwaddr start, hwaddr size);
 void slot_cuts_queue(KVMMemoryUpdates *updates,
                      const MemoryRegionSection *section);
 
-/**
- * slot_cuts_cancel: drop the pieces that are taken away and added as they were
- * @del: what is taken away, in the order of addresses
- * @add: what is added, likewise
- * @same: is the slot of a piece, which has the same memory as before, to be the
- *        same, too?  Called once for each such piece; if it returns true, the
- *        piece is in neither list afterwards
- * @opaque: passed to @same
+/*
+ * Drop what is taken away and added as it was; both lists are in the order of
+ * addresses.  @same is called once for each such piece, which has the memory
+ * that it had: is its slot to be the same, too?
  */
 void slot_cuts_cancel(KVMMemoryUpdates *del, KVMMemoryUpdates *add,
                       bool (*same)(void *opaque, MemoryRegionSection *piece),
