@@ -22,6 +22,8 @@ CASES = (
     # It says why between a case and its verdict.
     (" 1) one    ... libvirt: error\nIn '/x':\nOffset 1\nFAILED\n", "FAIL",
      [0, 1, 0]),
+    (" 1) one    ... libvirt: XML error: as expected\nOK\n 2) two ... OK\n",
+     "OK", [2, 0, 0]),
     # A domain that is refused, as expected, goes no further.
     (" 1) QEMU XML def parse a    ... OK\n 2) QEMU XML def -> XML a ... SKIP\n"
      " 3) QEMU XML def parse b    ... SKIP\n", "OK", [1, 0, 1]),
