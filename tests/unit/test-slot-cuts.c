@@ -21,7 +21,7 @@ static const uint64_t cuts[] = { 1 * MiB, 0xa0000, TSEG, 0xc0000 };
 /* Memory; only the addresses of the regions count */
 typedef struct Owner {
     MemoryRegion mr;
-    bool backed;                /* by slots: RAM, or a ROM device in ROMD mode */
+    bool backed;                /* by slots: RAM, or ROM in ROMD mode */
     bool readonly;
 } Owner;
 
@@ -166,7 +166,9 @@ static void assert_pieces(KVMMemoryUpdates *updates, const uint64_t *at, int n,
 
 static void test_cut(void)
 {
-    static const uint64_t all[] = { 0, 0xa0000, 0xc0000, 1 * MiB, TSEG, 8 * MiB };
+    static const uint64_t all[] = {
+        0, 0xa0000, 0xc0000, 1 * MiB, TSEG, 8 * MiB,
+    };
     static const uint64_t odd[] = { 0x9fc00, 0xa0000, 0xa0200 };
     static const uint64_t exact[] = { 0xa0000, 0xc0000 };
     KVMMemoryUpdates updates = QSIMPLEQ_HEAD_INITIALIZER(updates);
@@ -268,7 +270,8 @@ static void queue_difference(KVMMemoryUpdates *cut, KVMMemoryUpdates *plain,
 {
     MemoryRegionSection s, t = {};
 
-    for (unsigned int page = 0, at = 0; (page = next_section(map, page, &s)); ) {
+    for (unsigned int page = 0, at = 0;
+         (page = next_section(map, page, &s)); ) {
         KVMMemoryUpdate *update;
 
         while (t.offset_within_address_space < s.offset_within_address_space ||
@@ -438,7 +441,8 @@ static void test_random(void)
 static void test_chipset(void)
 {
     static Map maps[2];
-    static Owner ram = { .backed = true }, rom = { .backed = true, .readonly = true };
+    static Owner rom = { .backed = true, .readonly = true };
+    static Owner ram = { .backed = true };
     static Owner vga = { .backed = true }, hole = {};
     bool pam[13] = {}, readonly[13] = {}, smram = false, chain4 = false;
     unsigned int tseg = 0;
