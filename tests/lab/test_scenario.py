@@ -3,6 +3,7 @@
 """Scenario files, the plans made of them, and the initramfs writer."""
 
 import os
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -12,7 +13,7 @@ sys.path.insert(0, LAB)
 
 from labcore import results, scenario       # noqa: E402
 from labcore.boot import Boot               # noqa: E402
-from labcore.cpio import Archive            # noqa: E402
+from labcore.cpio import Archive, member    # noqa: E402
 from labcore.errors import LabError         # noqa: E402
 from labcore.verdict import Result          # noqa: E402
 
@@ -114,6 +115,27 @@ class Plan(unittest.TestCase):
             one.size = size
             self.assertIn(f"arg {memory} quiet\n", scenario.plan(one, "keep"))
 
+    def test_any_number_of_vcpus(self):
+        one = load(GOOD.replace("-append", "-smp {vcpus} -append"))
+        self.assertIn("arg 1\n", scenario.plan(one, "keep"))
+        one.vcpus = 32
+        self.assertIn("arg 32\n", scenario.plan(one, "keep"))
+
+    def test_a_store_of_variables(self):
+        self.assertEqual(load(GOOD).nvram, ())
+        one = load(GOOD + "[nvram]\ndeleted = 3\ndeleted-size = 40\n")
+        self.assertEqual(one.nvram, (3, 40))
+
+    def test_no_firmware_to_take_the_store_from(self):
+        boot = object.__new__(Boot)
+        boot.scenario = load(GOOD + "[nvram]\ndeleted = 3\ndeleted-size = 40\n")
+        with tempfile.TemporaryDirectory() as folder:
+            boot.base = os.path.join(folder, "initramfs.cpio")
+            with open(boot.base, "wb") as f:
+                f.write(Archive().bytes())
+            with self.assertRaisesRegex(LabError, "no firmware in it"):
+                boot.variables()
+
     def test_an_archive_that_nobody_built(self):
         boot = object.__new__(Boot)
         boot.scenario = load(GOOD.replace("size = 64", "archive = no.cpio"))
@@ -124,6 +146,19 @@ class Plan(unittest.TestCase):
     def test_unknown_run(self):
         with self.assertRaisesRegex(LabError, "never.*default, keep"):
             scenario.plan(load(GOOD), "never")
+
+
+class BadOption(unittest.TestCase):
+    def test_vcpus(self):
+        for name, count in (("secure-boot", "0"), ("secure-boot", "33"),
+                            ("vectors", "2")):
+            with self.subTest(name, count=count):
+                done = subprocess.run(
+                    [sys.executable, os.path.join(LAB, "run"), "boot",
+                     "--no-report", "--scenario", name, "--vcpus", count],
+                    text=True, capture_output=True)
+                self.assertEqual(done.returncode, 2)
+                self.assertIn(f"--vcpus {count}: accepted is 1 to 32", done.stderr)
 
 
 class BadFile(unittest.TestCase):
@@ -138,6 +173,10 @@ class BadFile(unittest.TestCase):
         ("[scenario]", "rubbish", "one.ini: "),
         ("compare-stats = on", "compare-stats = maybe",
          "compare-stats = maybe: accepted are on, off"),
+        ("[phases]", "[nvram]\ndeleted = 1\n[phases]", "deleted-size is missing"),
+        ("[phases]", "[nvram]\ndeleted = -1\n[phases]", "deleted = -1: accepted is"),
+        ("[phases]", "[nvram]\nsize = 1\n[phases]",
+         "size: accepted are deleted, deleted-size"),
         ("-accel {accel}", "-accel '{accel}", "command: No closing quotation"),
     )
 
@@ -180,6 +219,18 @@ class Cpio(unittest.TestCase):
         two.file("c", b"2", 0o755)
         two.file("a/b", b"1")
         self.assertEqual(one.bytes(), two.bytes())
+
+    def test_members(self):
+        archive = Archive()
+        archive.file("a/one", b"1" * 5)
+        archive.file("b", b"")
+        later = Archive()
+        later.file("a/one", b"22")
+        blob = archive.bytes() + later.bytes()
+        self.assertEqual(member(archive.bytes(), "a/one"), b"11111")
+        self.assertEqual(member(blob, "a/one"), b"22")
+        self.assertEqual(member(blob, "b"), b"")
+        self.assertIsNone(member(blob, "c"))
 
     def test_layout(self):
         archive = Archive()

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The variable store with keys enrolled, read back."""
+"""The variable store with keys enrolled, and with deleted variables, read back."""
 
 import os
 import struct
@@ -10,7 +10,7 @@ import unittest
 LAB = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, LAB)
 
-from labcore import secureboot      # noqa: E402
+from labcore import nvram, secureboot       # noqa: E402
 from labcore.errors import LabError     # noqa: E402
 
 EMPTY = b"volume header".ljust(72, b"\0") + secureboot.STORE + \
@@ -54,6 +54,37 @@ class Enrol(unittest.TestCase):
         struct.pack_into("<I", image, 0x3c, 64)
         with self.assertRaisesRegex(LabError, "shim: no section"):
             secureboot.vendor_certificate(bytes(image))
+
+
+class Fragment(unittest.TestCase):
+    def setUp(self):
+        self.keys = secureboot.enrol(EMPTY, b"\x30\x82" + b"c" * 101)
+
+    def test_deleted_variables_follow_the_keys(self):
+        store, free = nvram.fragment(self.keys, 3, 1001)
+        self.assertEqual(len(store), len(EMPTY))
+        found = variables(store)
+        self.assertEqual(list(found)[:4], list(variables(self.keys)))
+        self.assertEqual(list(found)[4:],
+                         [f"PerennialDeleted{i}" for i in range(3)])
+        for i in range(3):
+            self.assertEqual(found[f"PerennialDeleted{i}"],
+                             (7, bytes([i]) * 1001))
+        self.assertEqual(store.count(b"\xaa\x55\x3f"), 4)
+        self.assertEqual(store.count(b"\xaa\x55\x3c"), 3)
+        self.assertEqual(store[-free:], b"\xff" * free)
+        self.assertNotEqual(store[-free - 8:-free], b"\xff" * 8)
+
+    def test_none(self):
+        self.assertEqual(nvram.fragment(self.keys, 0, 1)[0], self.keys)
+
+    def test_refused(self):
+        for store, count, size, why in (
+                (self.keys, 99, 1000, r"deleted = 99: variables of 1000 bytes "
+                 "don't fit, 6 do"),
+                (b"rubbish" * 100, 1, 1, "not a variable store")):
+            with self.assertRaisesRegex(LabError, why):
+                nvram.fragment(store, count, size)
 
 
 if __name__ == "__main__":

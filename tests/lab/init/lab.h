@@ -66,7 +66,7 @@ struct plan {
 	bool huge_pages;
 	bool expect_capability;
 	bool compare_stats;
-	bool count_sptes;
+	bool count_sptes, count_exits;
 	bool quiet_phase;		/* nothing is counted in the first one */
 	bool debug;			/* ask the debug kernel at the end */
 	char *argv[MAX_ARGS + 1];
@@ -101,7 +101,7 @@ struct snapshot {
 	int nmmus;
 };
 
-int trace_setup(bool count_sptes);
+int trace_setup(const struct plan *plan);
 bool trace_has_roles(void);
 int trace_read(struct snapshot *snap);
 int trace_counters(void);

@@ -99,7 +99,7 @@ static void set_deadline(struct nested *n)
 
 static bool start_counting(struct nested *n)
 {
-	return !trace_setup(n->plan->count_sptes) && !trace_read(&n->start);
+	return !trace_setup(n->plan) && !trace_read(&n->start);
 }
 
 static void phase_end(struct nested *n, const char *name)

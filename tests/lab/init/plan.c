@@ -69,6 +69,8 @@ static int plan_word(struct plan *plan, const char *key, char *value)
 		plan->compare_stats = !strcmp(value, "on");
 	else if (!strcmp(key, "count-sptes"))
 		plan->count_sptes = !strcmp(value, "on");
+	else if (!strcmp(key, "count-exits"))
+		plan->count_exits = !strcmp(value, "on");
 	else if (!strcmp(key, "quiet-phase"))
 		plan->quiet_phase = !strcmp(value, "on");
 	else if (!strcmp(key, "debug"))

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <linux/kvm.h>
 
 #include "lab.h"
 
@@ -30,6 +31,12 @@
 /* The entries of its histogram are the distinct SPTEs that were installed. */
 #define SPTES "kvmmmu/kvm_mmu_set_spte"
 #define MAX_SPTES "131072"	/* the kernel's limit */
+
+/* Read and write of an emulated access to what is above 0xff000000. */
+#define MMIO "kvm/kvm_mmio"
+#define FLASH " if gpa >= 0xff000000 && type != 0"
+#define EXITS "kvm/kvm_userspace_exit"
+#define EMULATED "kvm/kvm_emulate_insn"
 
 typedef void hist_fn(struct snapshot *snap, const char *line, uint64_t hits,
 		     int counter);
@@ -78,7 +85,7 @@ static const struct probe {
 static bool present[ARRAY_SIZE(probes)];
 static const char *names[MAX_COUNTERS];
 static int nnames;
-static bool roles, sptes;
+static bool roles, sptes, exits;
 
 static int name_index(const char *name)
 {
@@ -130,6 +137,7 @@ static int set_probe(size_t p)
 	return write_file(path, "1");
 }
 
+/* @size may be followed by a filter. */
 static int set_hist(const char *event, const char *keys, const char *size)
 {
 	char path[160], text[160];
@@ -137,6 +145,20 @@ static int set_hist(const char *event, const char *keys, const char *size)
 	snprintf(path, sizeof(path), TRACING "events/%s/trigger", event);
 	snprintf(text, sizeof(text), "hist:keys=%s:size=%s", keys, size);
 	return append_file(path, text);
+}
+
+static int set_exits(void)
+{
+	int err = set_hist(EXITS, "reason", "256");
+
+	name_index("userspace_exits");
+	name_index("userspace_exits_io");
+	name_index("userspace_exits_mmio");
+	name_index("flash_reads");
+	name_index("flash_writes");
+	name_index("emulated_instructions");
+	err = err ? err : set_hist(MMIO, "type", "256" FLASH);
+	return err ? err : set_hist(EMULATED, "failed", "256");
 }
 
 static bool counted(const char *name)
@@ -161,7 +183,7 @@ static int check_counters(void)
 }
 
 /* 0, or what failed first. */
-int trace_setup(bool count_sptes)
+int trace_setup(const struct plan *plan)
 {
 	int err;
 
@@ -174,11 +196,14 @@ int trace_setup(bool count_sptes)
 		present[p] = !err;
 	}
 	err = check_counters();
-	sptes = count_sptes;
+	sptes = plan->count_sptes;
+	exits = plan->count_exits;
 	if (sptes && !err) {
 		name_index("tdp_sptes");
 		err = set_hist(SPTES, "sptep", MAX_SPTES);
 	}
+	if (exits && !err)
+		err = set_exits();
 	roles = !access(TRACING "events/" LOADS, F_OK);
 	if (err || !roles)
 		return err;
@@ -240,6 +265,29 @@ static void add_entry(struct snapshot *snap, const char *line, uint64_t hits,
 	(void)line;
 	(void)hits;
 	snap->counter[counter]++;
+}
+
+static void add_exit(struct snapshot *snap, const char *line, uint64_t hits,
+		     int all)
+{
+	uint64_t reason = 0;
+
+	hist_field(line, "reason", &reason);
+	snap->counter[all] += hits;
+	if (reason == KVM_EXIT_IO)
+		snap->counter[name_index("userspace_exits_io")] += hits;
+	if (reason == KVM_EXIT_MMIO)
+		snap->counter[name_index("userspace_exits_mmio")] += hits;
+}
+
+/* Of kvm_mmio, 1 is a read, 2 a write. */
+static void add_flash(struct snapshot *snap, const char *line, uint64_t hits,
+		      int reads)
+{
+	uint64_t type = 0;
+
+	hist_field(line, "type", &type);
+	snap->counter[type == 1 ? reads : name_index("flash_writes")] += hits;
 }
 
 static uint64_t min_hits(const struct mmu_hits *a, const struct mmu_hits *b)
@@ -347,6 +395,14 @@ int trace_read(struct snapshot *snap)
 	}
 	if (sptes && !err)
 		err = hist_each(SPTES, add_entry, snap, name_index("tdp_sptes"));
+	if (exits && !err)
+		err = hist_each(EXITS, add_exit, snap,
+				name_index("userspace_exits"));
+	if (exits && !err)
+		err = hist_each(MMIO, add_flash, snap, name_index("flash_reads"));
+	if (exits && !err)
+		err = hist_each(EMULATED, add_hits, snap,
+				name_index("emulated_instructions"));
 	if (roles && !err)
 		err = hist_each(LOADS, add_role, snap, 0);
 	if (roles && !err)

@@ -8,9 +8,10 @@ import subprocess
 import time
 
 from . import kernels
+from . import nvram
 from . import scenario as scenarios
 from . import verdict
-from .cpio import Archive
+from .cpio import Archive, member
 from .errors import LabError
 
 GRACE = 30      # seconds between the verdict's `end` and the emulator's exit
@@ -55,6 +56,8 @@ class Boot:
                               self.slowness, self.debug)
         archive = Archive()
         archive.file("lab/plan", plan.encode())
+        if self.scenario.nvram:
+            archive.file("lab/firmware/OVMF_VARS_4M.nvram.fd", self.variables())
         shutil.copyfile(self.base, self.initramfs)
         with open(self.initramfs, "ab") as f:
             f.write(archive.bytes())
@@ -66,6 +69,14 @@ class Boot:
         with open(os.path.join(self.dir, "replay.sh"), "w",
                   encoding="utf-8") as f:
             f.write(f"#!/bin/sh\n{self.replay()}\n")
+
+    def variables(self):
+        """The store of variables as the scenario wants it."""
+        with open(self.base, "rb") as f:
+            store = member(f.read(), "lab/firmware/OVMF_VARS_4M.secboot.fd")
+        if store is None:
+            raise LabError(f"{self.base}: there is no firmware in it")
+        return nvram.fragment(store, *self.scenario.nvram)[0]
 
     def more(self):
         """What the scenario has besides, beside the initramfs."""

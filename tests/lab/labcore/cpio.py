@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Write an initramfs: newc cpio, the same bytes for the same input."""
+"""Write an initramfs: newc cpio, the same bytes for the same input; look into one."""
 
 import os
 import stat
@@ -43,6 +43,21 @@ class Archive:
         parts.append(_record(0, "TRAILER!!!", 0, b"", 0))
         blob = b"".join(parts)
         return blob + b"\0" * (-len(blob) % 512)
+
+
+def member(blob, name):
+    """The content of a file, or None: the last one if there are several."""
+    found, at = None, 0
+    while blob[at:at + 6] == b"070701":
+        size, names = (int(blob[at + 6 + 8 * i:at + 14 + 8 * i], 16) for i in (6, 11))
+        data = at + 110 + names + (-(110 + names) % 4)
+        path = blob[at + 110:at + 110 + names - 1].decode()
+        if path == name:
+            found = blob[data:data + size]
+        at = data + size + (-size % 4)
+        if path == "TRAILER!!!":
+            at += -at % 512
+    return found
 
 
 def _record(number, name, mode, data, device):

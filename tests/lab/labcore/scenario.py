@@ -10,6 +10,7 @@
     size = MiB                          of the workload, {size} below; {memory}
                                         grows with it
     rounds = COUNT                      of the workload, {rounds} below
+    vcpus = COUNT                       of the nested guest, {vcpus} below
     quiet-phase = on | off              no probe is set in the first phase, for
                                         what probes would slow down; no report
     runs = NAME...                      what `run boot` makes if not told
@@ -18,12 +19,18 @@
     [args]
     command = PROGRAM ARGUMENT...       split as a shell would
     environment = NAME=VALUE...
+    [nvram]                             the firmware's store of variables becomes
+                                        lab/firmware/OVMF_VARS_4M.nvram.fd with
+    deleted = COUNT                     so many deleted variables behind its keys,
+    deleted-size = BYTES                of so much data each
     [run.NAME]
     accel = kvm,...                     {accel} above
     compare-stats = on | off            hold the feature's own statistics
                                         against what tracing counted
     count-sptes = on | off              count the distinct SPTEs that are
                                         installed (at most 131072)
+    count-exits = on | off              count exits to userspace, emulated
+                                        instructions and trapped flash accesses
     append = WORD...                    for the host kernel's command line
     environment = NAME=VALUE...         besides that of [args]
     expected-skips = PATTERN...         tests that may skip, as a shell's
@@ -37,16 +44,19 @@ import dataclasses
 import os
 import shlex
 
+from . import nvram
 from .errors import LabError
 
 GUEST_MEMORY = 512      # MiB, {memory}; what is left of it holds 300
 
 KEYS = {
     "scenario": {"description", "kind", "host-memory", "huge-pages", "size",
-                 "rounds", "runs", "hosts", "archive", "quiet-phase"},
+                 "rounds", "runs", "hosts", "archive", "quiet-phase",
+                 "vcpus"},
+    "nvram": nvram.KEYS,
     "args": {"command", "environment"},
-    "run": {"accel", "compare-stats", "count-sptes", "append", "environment",
-            "expected-skips", "expect"},
+    "run": {"accel", "compare-stats", "count-sptes", "count-exits", "append",
+            "environment", "expected-skips", "expect"},
 }
 
 
@@ -67,6 +77,8 @@ class Scenario:
     phases: dict
     archive: str = ""
     quiet_phase: bool = False
+    vcpus: int = 1
+    nvram: tuple = ()       # deleted, deleted-size; empty: as it is
     tests: list = dataclasses.field(default_factory=list)
 
 
@@ -98,7 +110,7 @@ def _check_keys(path, parser):
             continue
         if kind not in KEYS:
             raise LabError(f"{path}: [{section}]: accepted are [scenario], "
-                           "[args], [run.NAME], [phases]")
+                           "[args], [nvram], [run.NAME], [phases]")
         for key in parser[section]:
             if key not in KEYS[kind]:
                 raise LabError(f"{path}: [{section}] {key}: accepted are "
@@ -131,6 +143,7 @@ def _build(path, name, parser):
         if section.startswith("run."):
             choice(section, "compare-stats", ("on", "off"), "off")
             choice(section, "count-sptes", ("on", "off"), "off")
+            choice(section, "count-exits", ("on", "off"), "off")
             runs[section[4:]] = dict(parser[section])
     chosen = text("scenario", "runs").split()
     for run in chosen:
@@ -164,7 +177,10 @@ def _build(path, name, parser):
         phases=phases,
         archive=text("scenario", "archive", ""),
         quiet_phase=choice("scenario", "quiet-phase", ("on", "off"),
-                           "off") == "on")
+                           "off") == "on",
+        vcpus=number("scenario", "vcpus", "1"),
+        nvram=(number("nvram", "deleted"), number("nvram", "deleted-size"))
+        if parser.has_section("nvram") else ())
 
 
 def plan(scenario, run, scale=1, debug=False):
@@ -183,12 +199,14 @@ def plan(scenario, run, scale=1, debug=False):
              f"huge-pages {'on' if scenario.huge_pages else 'off'}",
              f"compare-stats {options.get('compare-stats', 'off')}",
              f"count-sptes {options.get('count-sptes', 'off')}",
+             f"count-exits {options.get('count-exits', 'off')}",
              f"quiet-phase {'on' if scenario.quiet_phase else 'off'}",
              f"debug {'on' if debug else 'off'}"]
     lines += [f"phase {name} {seconds * scale}"
               for name, seconds in phases(scenario).items()]
     words = {"{accel}": options.get("accel", "kvm"),
              "{size}": str(scenario.size), "{rounds}": str(scenario.rounds),
+             "{vcpus}": str(scenario.vcpus),
              "{memory}": str(GUEST_MEMORY + more_memory(scenario))}
     for argument in shlex.split(scenario.command, comments=True):
         for word, value in words.items():

@@ -15,7 +15,8 @@ GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 SECURITY = "d719b2cb-3d3a-4596-a3bc-dad00e67656f"
 ENABLE = "f0a30bc7-af08-4556-99c4-001009c93a44"
 X509 = uuid.UUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072").bytes_le
-OWNER = uuid.UUID("20549000-9c1c-4b5e-8d4e-5c0e1b3a7f11").bytes_le
+OWNER_NAME = "20549000-9c1c-4b5e-8d4e-5c0e1b3a7f11"
+OWNER = uuid.UUID(OWNER_NAME).bytes_le
 
 NV_BS, NV_BS_RT = 0x03, 0x07
 TIME_BASED = 0x20
@@ -57,7 +58,7 @@ def _long_name(image, name):
     return b"/%d" % (at - symbols - 18 * count)
 
 
-def _variable(guid, name, attributes, data):
+def variable(guid, name, attributes, data):
     encoded = (name + "\0").encode("utf-16-le")
     time = TIME if attributes & TIME_BASED else b"\0" * 16
     return struct.pack("<HBBIQ16sIII16s", 0x55aa, VALID, 0, attributes, 0,
@@ -75,11 +76,11 @@ def enrol(store, certificate):
     keys = NV_BS_RT | TIME_BASED
     out = bytearray(store)
     at += 28
-    for variable in (_variable(GLOBAL, "PK", keys, signatures),
-                     _variable(GLOBAL, "KEK", keys, signatures),
-                     _variable(SECURITY, "db", keys, signatures),
-                     _variable(ENABLE, "SecureBootEnable", NV_BS, b"\1")):
+    for one in (variable(GLOBAL, "PK", keys, signatures),
+                variable(GLOBAL, "KEK", keys, signatures),
+                variable(SECURITY, "db", keys, signatures),
+                variable(ENABLE, "SecureBootEnable", NV_BS, b"\1")):
         at = (at + 3) & ~3
-        out[at:at + len(variable)] = variable
-        at += len(variable)
+        out[at:at + len(one)] = one
+        at += len(one)
     return bytes(out)
