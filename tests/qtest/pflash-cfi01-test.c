@@ -24,6 +24,8 @@
 #define MS              1000000         /* ns */
 #define DELAY_NS        (100 * MS)
 #define TRAPPED_READS   256
+/* What is programmed waits so long for more of it, at most */
+#define WRITE_DELAY_NS  (100 * MS)
 
 /*
  * What the board sets for a secure flash.  To that this test can send no
@@ -137,7 +139,7 @@ static void erase(QTestState *qts, uint64_t addr)
     qtest_writeb(qts, addr, 0xd0);
 }
 
-static void check_disk(Flash *f, size_t offset, uint8_t value)
+static uint8_t disk_byte(Flash *f, size_t offset)
 {
     g_autofree char *path = g_build_filename(f->dir, "vars", NULL);
     g_autofree char *image = NULL;
@@ -145,7 +147,12 @@ static void check_disk(Flash *f, size_t offset, uint8_t value)
 
     g_assert(g_file_get_contents(path, &image, &size, NULL));
     g_assert_cmpuint(size, ==, VARS_SIZE);
-    g_assert_cmphex((uint8_t)image[offset], ==, value);
+    return image[offset];
+}
+
+static void check_disk(Flash *f, size_t offset, uint8_t value)
+{
+    g_assert_cmphex(disk_byte(f, offset), ==, value);
 }
 
 /* Commands that end in read-array, where they began, change nothing */
@@ -262,6 +269,127 @@ static void test_commands(gconstpointer args)
     qtest_clock_step(f.qts, DELAY_NS);
     g_assert(is_romd(f.qts, VARS));
     flash_quit(&f);
+}
+
+/* What is programmed one after the other is written to the image at once... */
+static void start_run(Flash *f, size_t offset)
+{
+    size_t i;
+
+    for (i = 0; i < 2 * BLOCK; i++) {
+        program(f->qts, VARS + offset + i, 0x11);
+    }
+    check_disk(f, offset, image_byte(offset));
+    check_disk(f, offset + i - 1, image_byte(offset + i - 1));
+}
+
+static void check_run(Flash *f, size_t offset)
+{
+    check_disk(f, offset - 1, image_byte(offset - 1));
+    check_disk(f, offset, 0x11);
+    check_disk(f, offset + 2 * BLOCK - 1, 0x11);
+    check_disk(f, offset + 2 * BLOCK, image_byte(offset + 2 * BLOCK));
+}
+
+/* ... and before anything else that the guest does */
+static void test_run(void)
+{
+    static const uint8_t cmds[] = { 0x00, 0x20, 0x50, 0x60, 0x70, 0x90, 0x98,
+                                    0xe8, 0xf0, 0xff, 0x77 };
+    size_t offset = 5 * BLOCK + 17;
+    Flash f;
+    size_t i;
+
+    for (i = 0; i < ARRAY_SIZE(cmds); i++) {
+        if (!flash_start(&f, i % 2 ? DELAY(1000) : "")) {
+            return;
+        }
+        start_run(&f, offset);
+        qtest_writeb(f.qts, VARS, cmds[i]);
+        check_run(&f, offset);
+        flash_quit(&f);
+    }
+
+    /* A read, of the status or of what can't have changed */
+    if (!flash_start(&f, "")) {
+        return;
+    }
+    start_run(&f, offset);
+    g_assert_cmphex(qtest_readb(f.qts, VARS), ==, 0x80);
+    check_run(&f, offset);
+
+    /* Something else, before it, with a gap, or again */
+    program(f.qts, VARS + offset, 0x22);
+    check_disk(&f, offset, 0x11);
+    program(f.qts, VARS + offset - 1, 0x23);
+    check_disk(&f, offset, 0x22);
+    program(f.qts, VARS + offset + 1, 0x24);
+    check_disk(&f, offset - 1, 0x23);
+    program(f.qts, VARS + offset + 1, 0x25);
+    check_disk(&f, offset + 1, 0x24);
+
+    /* Time */
+    qtest_clock_step(f.qts, WRITE_DELAY_NS - MS);
+    program(f.qts, VARS + offset + 2, 0x26);
+    check_disk(&f, offset + 1, 0x24);
+    qtest_clock_step(f.qts, MS);
+    check_disk(&f, offset + 1, 0x25);
+    check_disk(&f, offset + 2, 0x26);
+
+    /* A stop, a reset, and the end */
+    program(f.qts, VARS + offset, 0x27);
+    qtest_qmp_assert_success(f.qts, "{ 'execute': 'stop' }");
+    check_disk(&f, offset, 0x27);
+    qtest_qmp_assert_success(f.qts, "{ 'execute': 'cont' }");
+    program(f.qts, VARS + offset, 0x28);
+    check_disk(&f, offset, 0x27);
+    qtest_system_reset(f.qts);
+    check_disk(&f, offset, 0x28);
+    program(f.qts, VARS + offset, 0x29);
+    check_disk(&f, offset, 0x28);
+    commits_quit(&f.log);
+    check_disk(&f, offset, 0x29);
+    remove_images(f.dir);
+    g_free(f.dir);
+}
+
+/* An image that can't be written: the guest reads it in the status */
+static void test_write_error(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("qtest-pflash-XXXXXX", NULL);
+    g_autofree char *args = NULL;
+    QTestState *qts;
+    int i;
+
+    write_image(dir, "code", CODE_SIZE);
+    write_image(dir, "vars", VARS_SIZE);
+    args = g_strdup_printf(
+        "-machine q35 -m 64 "
+        "-drive if=pflash,unit=0,format=raw,file=%s/code "
+        "-drive if=pflash,unit=1,format=raw,file.driver=blkdebug,"
+        "file.image.filename=%s/vars,file.inject-error.0.event=none,"
+        "file.inject-error.0.iotype=write,file.inject-error.0.errno=28",
+        dir, dir);
+    qts = qtest_init(args);
+
+    program(qts, VARS + 5 * BLOCK, 0x11);
+    g_assert_cmphex(qtest_readb(qts, VARS), ==, 0x90);
+    qtest_writeb(qts, VARS, 0x50);
+    erase(qts, VARS + 5 * BLOCK);
+    g_assert_cmphex(qtest_readb(qts, VARS), ==, 0xa0);
+    qtest_writeb(qts, VARS, 0x50);
+    qtest_writeb(qts, VARS + 5 * BLOCK, 0xe8);
+    qtest_writeb(qts, VARS + 5 * BLOCK, 3);
+    for (i = 0; i < 4; i++) {
+        qtest_writeb(qts, VARS + 5 * BLOCK + i, 0x60 + i);
+    }
+    qtest_writeb(qts, VARS + 5 * BLOCK, 0xd0);
+    g_assert_cmphex(qtest_readb(qts, VARS), ==, 0x90);
+    qtest_writeb(qts, VARS, 0x50);
+    qtest_writeb(qts, VARS, 0x70);
+    g_assert_cmphex(qtest_readb(qts, VARS), ==, 0);
+    qtest_quit(qts);
+    remove_images(dir);
 }
 
 /* A burst of programmed fields costs one departure and one return */
@@ -458,7 +586,7 @@ static void test_secure(void)
         const char *args;
         int delay;
     } cases[] = {
-        { "", 100 }, { DELAY(0), 100 }, { DELAY(-1), -1 }, { DELAY(7), 7 },
+        { "", 0 }, { DELAY(-1), -1 }, { DELAY(7), 7 },
     };
     size_t i;
     Flash f;
@@ -639,6 +767,8 @@ int main(int argc, char **argv)
     qtest_add_data_func("pflash-cfi01/commands/delay", DELAY(100),
                         test_commands);
     qtest_add_data_func("pflash-cfi01/commands/no-delay", "", test_commands);
+    qtest_add_func("pflash-cfi01/run", test_run);
+    qtest_add_func("pflash-cfi01/write-error", test_write_error);
     qtest_add_func("pflash-cfi01/delay/burst", test_burst);
     qtest_add_func("pflash-cfi01/delay/in-command", test_delay_in_command);
     qtest_add_func("pflash-cfi01/delay/reads", test_reads);
