@@ -5,6 +5,7 @@
 import os
 import struct
 import sys
+import tempfile
 import unittest
 
 LAB = os.path.dirname(os.path.abspath(__file__))
@@ -43,6 +44,19 @@ class Enrol(unittest.TestCase):
             self.assertEqual(struct.unpack_from("<I", data, 16)[0], len(data))
         self.assertEqual(found["SecureBootEnable"], (0x03, b"\1"))
 
+    def test_exchange_keys(self):
+        certificates = [b"\x30\x82" + bytes([i]) * (90 + i) for i in range(3)]
+        found = variables(secureboot.enrol(EMPTY, certificates[0], certificates[1:]))
+        at, data = 0, found["KEK"][1]
+        for certificate in certificates:
+            size, header, one = struct.unpack_from("<III", data, at + 16)
+            self.assertEqual((header, one), (0, 16 + len(certificate)))
+            self.assertEqual(data[at + 28:at + size],
+                             secureboot.OWNER + certificate)
+            at += size
+        self.assertEqual(at, len(data))
+        self.assertNotIn(certificates[1], found["db"][1] + found["PK"][1])
+
     def test_not_an_empty_store(self):
         used = EMPTY.replace(b"\xff\xff", b"\xaa\x55", 1)
         for store in (b"", b"rubbish" * 100, used):
@@ -54,6 +68,24 @@ class Enrol(unittest.TestCase):
         struct.pack_into("<I", image, 0x3c, 64)
         with self.assertRaisesRegex(LabError, "shim: no section"):
             secureboot.vendor_certificate(bytes(image))
+
+
+class Update(unittest.TestCase):
+    def test_dbx(self):
+        with tempfile.TemporaryDirectory() as folder:
+            signer = secureboot.Signer(folder)
+            updates = [signer.dbx(number, 24 << 10) for number in (0, 1)]
+            self.assertLess(updates[0][4:20], updates[1][4:20])
+            update = updates[0]
+            length, revision, kind = struct.unpack_from("<IHH", update, 20)
+            self.assertEqual((revision, kind), (0x0200, 0x0ef1))
+            self.assertEqual(update[28:44], secureboot.PKCS7)
+            pkcs7, data = update[44:20 + length], update[20 + length:]
+            self.assertEqual(struct.unpack_from("<I", data, 16)[0], len(data))
+            self.assertTrue(24 * 1024 - 48 < len(data) <= 24 * 1024)
+            self.assertEqual(len(pkcs7), 4 + struct.unpack_from(">H", pkcs7, 2)[0])
+            self.assertEqual(pkcs7[4:7], b"\x02\x01\x01")      # its version
+            self.assertIn(signer.certificate, pkcs7)
 
 
 class Fragment(unittest.TestCase):

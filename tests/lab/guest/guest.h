@@ -21,4 +21,8 @@ void digest_machine(void);
 /* Fill @mib of memory, then @rounds times write a UEFI variable and read all. */
 void uefi_vars(unsigned long mib, unsigned long rounds, bool secure_boot);
 
+/* @rounds times write a UEFI variable of @size bytes, then @updates of dbx. */
+void large_vars(unsigned long size, unsigned long rounds, unsigned long updates,
+		bool secure_boot);
+
 #endif

@@ -105,6 +105,11 @@ int main(void)
 	if (size)
 		uefi_vars(size, option(cmdline, "rounds", 10),
 			  option(cmdline, "secure-boot", 0));
+	size = option(cmdline, "variable-size", 0);
+	if (size)
+		large_vars(size, option(cmdline, "rounds", 10),
+			   option(cmdline, "dbx-updates", 0),
+			   option(cmdline, "secure-boot", 0));
 	tcdrain(channel);
 	reboot(RB_POWER_OFF);
 	give_up("power off");

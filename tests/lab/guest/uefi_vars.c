@@ -23,6 +23,7 @@
 #define EFIVARS "/sys/firmware/efi/efivars"
 #define VARIABLE EFIVARS "/PerennialLab-20549000-9c1c-4b5e-8d4e-5c0e1b3a7f11"
 #define SECURE_BOOT EFIVARS "/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+#define DBX EFIVARS "/dbx-d719b2cb-3d3a-4596-a3bc-dad00e67656f"
 #define ATTRIBUTES 7u	/* non-volatile, boot and run time access */
 
 static void load_efivarfs(void)
@@ -145,4 +146,62 @@ void uefi_vars(unsigned long mib, unsigned long rounds, bool secure_boot)
 	mark("@digest name=memory value=%016llx", (unsigned long long)expected);
 	mark("@digest name=variable value=%016llx", (unsigned long long)read_variable());
 	phase_end("uefi-vars");
+}
+
+static uint64_t write_large(int fd, uint8_t *var, unsigned long size,
+			    unsigned long round)
+{
+	uint32_t attributes = ATTRIBUTES;
+
+	memcpy(var, &attributes, sizeof(attributes));
+	for (unsigned long i = 0; i < size; i++)
+		var[sizeof(attributes) + i] = i * 7 + round;
+	if (write(fd, var, sizeof(attributes) + size) !=
+	    (ssize_t)(sizeof(attributes) + size))
+		give_up(VARIABLE);
+	return hash(0, var, sizeof(attributes) + size);
+}
+
+/* What an operating system writes, signed: /dbx.0, /dbx.1, ... one after the other */
+static void write_dbx(int fd, unsigned long round)
+{
+	static char update[64 << 10];
+	char path[32];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/dbx.%lu", round);
+	n = read_text(path, update, sizeof(update));
+	if (n < 0)
+		give_up(path);
+	if (write(fd, update, n) != n)
+		give_up(DBX);
+}
+
+void large_vars(unsigned long size, unsigned long rounds, unsigned long updates,
+		bool secure_boot)
+{
+	uint64_t expected = 0;
+	uint8_t *var;
+	ssize_t n;
+	int fd;
+
+	mount_efivars();
+	check_secure_boot(secure_boot);
+	var = malloc(2 * size + 64);
+	fd = create_variable();
+	phase_end("mount");
+	for (unsigned long i = 0; i < rounds; i++)
+		expected = write_large(fd, var, size, i);
+	phase_end("nvram-large");
+	n = read_text(VARIABLE, (char *)var, 2 * size + 64);
+	if (n < 0 || hash(0, var, n) != expected) {
+		errno = EIO;
+		give_up("the variable read back differs");
+	}
+	fd = open(DBX, O_WRONLY | O_CREAT, 0600);
+	if (fd < 0)
+		give_up(DBX);
+	for (unsigned long i = 0; i < updates; i++)
+		write_dbx(fd, i);
+	phase_end("dbx");
 }

@@ -60,13 +60,15 @@ static pid_t start(const struct plan *plan)
 		"-serial", "chardev:lab-mark",
 		"-chardev", "pipe,id=lab-qmp,path=/run/qmp",
 		"-mon", "chardev=lab-qmp,mode=control",
-		"-no-reboot",
 	};
-	char *argv[MAX_ARGS + ARRAY_SIZE(ours) + 1];
+	char *argv[MAX_ARGS + ARRAY_SIZE(ours) + 2];
 	int n = 0;
 	pid_t pid;
 
-	for (int i = 0; i < plan->argc; i++)
+	add_arg(argv, &n, plan->argv[0]);
+	/* A scenario may say otherwise. */
+	add_arg(argv, &n, "-no-reboot");
+	for (int i = 1; i < plan->argc; i++)
 		add_arg(argv, &n, plan->argv[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(ours); i++)
 		add_arg(argv, &n, ours[i]);

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Enrol one certificate as PK, KEK and db in an empty OVMF variable store.
+"""Enrol one certificate as PK, KEK and db in an empty OVMF variable store, and
+sign updates of dbx.
 
 The store's own tool (virt-fw-vars) is not in Debian 12.  Formats: UEFI 2.10,
-32.4.1 (EFI_SIGNATURE_LIST); edk2 MdeModulePkg, AuthenticatedVariableFormat.h.
+32.4.1 (EFI_SIGNATURE_LIST), 8.2.2 (EFI_VARIABLE_AUTHENTICATION_2); edk2 MdeModulePkg,
+AuthenticatedVariableFormat.h.
 """
 
+import os
 import struct
+import subprocess
 import uuid
 
 from .errors import LabError
@@ -15,13 +19,18 @@ GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 SECURITY = "d719b2cb-3d3a-4596-a3bc-dad00e67656f"
 ENABLE = "f0a30bc7-af08-4556-99c4-001009c93a44"
 X509 = uuid.UUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072").bytes_le
+SHA256 = uuid.UUID("c1c41626-504c-4092-aca9-41f936934328").bytes_le
+PKCS7 = uuid.UUID("4aafd29d-68df-49ee-8aa9-347d375665a7").bytes_le
 OWNER_NAME = "20549000-9c1c-4b5e-8d4e-5c0e1b3a7f11"
 OWNER = uuid.UUID(OWNER_NAME).bytes_le
 
 NV_BS, NV_BS_RT = 0x03, 0x07
 TIME_BASED = 0x20
 VALID = 0x3f
-TIME = struct.pack("<HBBBBBBIhBB", 2026, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def _time(month):
+    return struct.pack("<HBBBBBBIhBB", 2026, month, 1, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def _section(image, name):
@@ -60,27 +69,77 @@ def _long_name(image, name):
 
 def variable(guid, name, attributes, data):
     encoded = (name + "\0").encode("utf-16-le")
-    time = TIME if attributes & TIME_BASED else b"\0" * 16
+    time = _time(1) if attributes & TIME_BASED else b"\0" * 16
     return struct.pack("<HBBIQ16sIII16s", 0x55aa, VALID, 0, attributes, 0,
                        time, 0, len(encoded), len(data),
                        uuid.UUID(guid).bytes_le) + encoded + data
 
 
-def enrol(store, certificate):
-    """The empty variable store with Secure Boot on, trusting CERTIFICATE."""
+def _list(kind, entries):
+    """EFI_SIGNATURE_LIST of ENTRIES of one size."""
+    size = 16 + len(entries[0])
+    return kind + struct.pack("<III", 28 + size * len(entries), 0, size) + \
+        b"".join(OWNER + entry for entry in entries)
+
+
+def enrol(store, certificate, exchange=()):
+    """The empty variable store with Secure Boot on, trusting CERTIFICATE.
+
+    Whoever has the key to one of EXCHANGE may update db and dbx, too.
+    """
     at = store.find(STORE)
     if at < 0 or store[at + 28:at + 30] != b"\xff\xff":
         raise LabError("OVMF_VARS: not an empty variable store")
-    signatures = X509 + struct.pack("<III", 28 + 16 + len(certificate), 0,
-                                    16 + len(certificate)) + OWNER + certificate
+    signatures = _list(X509, [certificate])
+    kek = signatures + b"".join(_list(X509, [other]) for other in exchange)
     keys = NV_BS_RT | TIME_BASED
     out = bytearray(store)
     at += 28
     for one in (variable(GLOBAL, "PK", keys, signatures),
-                variable(GLOBAL, "KEK", keys, signatures),
+                variable(GLOBAL, "KEK", keys, kek),
                 variable(SECURITY, "db", keys, signatures),
                 variable(ENABLE, "SecureBootEnable", NV_BS, b"\1")):
         at = (at + 3) & ~3
         out[at:at + len(one)] = one
         at += len(one)
     return bytes(out)
+
+
+def _openssl(*words, data=b""):
+    try:
+        done = subprocess.run(["openssl", *words], input=data, capture_output=True,
+                              check=False)
+    except FileNotFoundError:
+        raise LabError("openssl is not installed; see `make setup`") from None
+    if done.returncode:
+        raise LabError(f"openssl {words[0]}: {done.stderr.decode().strip()}")
+    return done.stdout
+
+
+class Signer:
+    """A key made for the occasion, in a FOLDER, and its certificate."""
+
+    def __init__(self, folder):
+        self.key = os.path.join(folder, "kek.key")
+        self.pem = os.path.join(folder, "kek.pem")
+        _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650",
+                 "-subj", "/CN=Perennial lab KEK", "-keyout", self.key,
+                 "-out", self.pem)
+        self.certificate = _openssl("x509", "-in", self.pem, "-outform", "DER")
+
+    def dbx(self, number, size):
+        """What an OS writes to efivarfs: a dbx of SIZE bytes, newer with each NUMBER."""
+        attributes = struct.pack("<I", NV_BS_RT | TIME_BASED)
+        time = _time(2 + number)
+        data = _list(SHA256, [struct.pack("<II24x", number, i)
+                              for i in range((size - 28) // 48)])
+        signed = "dbx".encode("utf-16-le") + uuid.UUID(SECURITY).bytes_le + \
+            attributes + time + data
+        pkcs7 = _openssl("smime", "-sign", "-binary", "-noattr", "-nosmimecap", "-md",
+                         "sha256", "-signer", self.pem, "-inkey", self.key,
+                         "-outform", "DER", data=signed)
+        # SignedData alone, without the ContentInfo around it: two headers of four
+        # bytes, and the object identifier between them.
+        pkcs7 = pkcs7[4 + 11 + 4:]
+        return attributes + time + \
+            struct.pack("<IHH", 24 + len(pkcs7), 0x0200, 0x0ef1) + PKCS7 + pkcs7 + data
