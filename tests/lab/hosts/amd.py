@@ -43,6 +43,7 @@ class Host:
         if not os.access(self.qemu, os.X_OK):
             raise LabError(f"--qemu {self.qemu}: no such program; build it "
                            "first (make) or name another")
+        self.plugin = getattr(options, "plugin", None)
         self.rom_dirs = sorted({
             os.path.dirname(os.path.abspath(
                 find_file(options.firmware, rom, "--firmware")))
@@ -61,7 +62,9 @@ class Host:
 
     def command(self, boot):
         seed = ["-seed", self.seed] if self.deterministic else []
-        return [self.qemu, *self.MODES[self.mode], *seed,
+        plugin = ["-plugin", f"{self.plugin},out={boot.dir}/insns"] \
+            if self.plugin else []
+        return [self.qemu, *self.MODES[self.mode], *seed, *plugin,
                 "-machine", "q35", "-smp", "2",
                 "-cpu", "EPYC,+svm,+npt,+invtsc,+pku",
                 "-m", str(boot.memory), "-nodefaults", "-no-user-config",
