@@ -124,7 +124,9 @@ class Plan(unittest.TestCase):
     def test_a_store_of_variables(self):
         self.assertEqual(load(GOOD).nvram, ())
         one = load(GOOD + "[nvram]\ndeleted = 3\ndeleted-size = 40\n")
-        self.assertEqual(one.nvram, (3, 40))
+        self.assertEqual(one.nvram, (3, 40, 0))
+        one = load(GOOD + "[nvram]\ndeleted = 3\ndeleted-size = 40\nkept = 2\n")
+        self.assertEqual(one.nvram, (3, 40, 2))
 
     def test_no_firmware_to_take_the_store_from(self):
         boot = object.__new__(Boot)

@@ -107,6 +107,12 @@ class Fragment(unittest.TestCase):
         self.assertEqual(store[-free:], b"\xff" * free)
         self.assertNotEqual(store[-free - 8:-free], b"\xff" * 8)
 
+    def test_kept_variables_are_in_between(self):
+        found = list(variables(nvram.fragment(self.keys, 3, 100, 2)[0]))[4:]
+        self.assertEqual(found, ["PerennialDeleted0", "PerennialDeleted1",
+                                 "PerennialKept2", "PerennialDeleted3",
+                                 "PerennialKept4"])
+
     def test_none(self):
         self.assertEqual(nvram.fragment(self.keys, 0, 1)[0], self.keys)
 

@@ -14,7 +14,7 @@ from .errors import LabError
 HEADER = 28             # VARIABLE_STORE_HEADER: GUID, u32 size, format, state, ...
 VARIABLE = 60           # AUTHENTICATED_VARIABLE_HEADER
 DELETED = 0x3c          # added, in deleted transition, deleted
-KEYS = {"deleted", "deleted-size"}
+KEYS = {"deleted", "deleted-size", "kept"}
 
 
 def _end(store, at):
@@ -25,19 +25,25 @@ def _end(store, at):
     return at
 
 
-def fragment(store, deleted, size):
-    """(store, bytes free): with DELETED variables of SIZE bytes behind those it has."""
+def fragment(store, deleted, size, kept=0):
+    """(store, bytes free): with DELETED variables of SIZE bytes behind those it has.
+
+    KEPT ones that are valid stand between them.
+    """
     start = store.find(secureboot.STORE)
     if start < 0:
         raise LabError("[nvram]: not a variable store")
     limit = start + struct.unpack_from("<I", store, start + 16)[0]
     out = bytearray(store)
     at = _end(store, start + HEADER)
-    for number in range(deleted):
+    count = deleted + kept
+    for number in range(count):
+        keep = (number + 1) * kept // count > number * kept // count
         variable = bytearray(secureboot.variable(
-            secureboot.OWNER_NAME, f"PerennialDeleted{number}",
+            secureboot.OWNER_NAME, f"Perennial{'Kept' if keep else 'Deleted'}{number}",
             secureboot.NV_BS_RT, bytes(number % 255 for _ in range(size))))
-        variable[2] = DELETED
+        if not keep:
+            variable[2] = DELETED
         if at + len(variable) > limit:
             raise LabError(f"[nvram] deleted = {deleted}: variables of {size} bytes don't "
                            f"fit, {number} do")

@@ -22,7 +22,8 @@
     [nvram]                             the firmware's store of variables becomes
                                         lab/firmware/OVMF_VARS_4M.nvram.fd with
     deleted = COUNT                     so many deleted variables behind its keys,
-    deleted-size = BYTES                of so much data each
+    deleted-size = BYTES                of so much data each, and
+    kept = COUNT                        valid ones between them; 0 if not given
     [run.NAME]
     accel = kvm,...                     {accel} above
     compare-stats = on | off            hold the feature's own statistics
@@ -78,7 +79,7 @@ class Scenario:
     archive: str = ""
     quiet_phase: bool = False
     vcpus: int = 1
-    nvram: tuple = ()       # deleted, deleted-size; empty: as it is
+    nvram: tuple = ()       # deleted, deleted-size, kept; empty: as it is
     tests: list = dataclasses.field(default_factory=list)
 
 
@@ -179,7 +180,8 @@ def _build(path, name, parser):
         quiet_phase=choice("scenario", "quiet-phase", ("on", "off"),
                            "off") == "on",
         vcpus=number("scenario", "vcpus", "1"),
-        nvram=(number("nvram", "deleted"), number("nvram", "deleted-size"))
+        nvram=(number("nvram", "deleted"), number("nvram", "deleted-size"),
+               number("nvram", "kept", "0"))
         if parser.has_section("nvram") else ())
 
 
