@@ -99,10 +99,12 @@ struct snapshot {
 	int nroles;
 	struct mmu_hits mmu[MAX_MMUS];
 	int nmmus;
+	uint64_t longest_smi_us;	/* since the guest was started */
 };
 
 int trace_setup(const struct plan *plan);
 bool trace_has_roles(void);
+bool trace_has_exits(void);
 int trace_read(struct snapshot *snap);
 int trace_counters(void);
 const char *trace_counter_name(int i);

@@ -36,6 +36,17 @@
 #define MMIO "kvm/kvm_mmio"
 #define FLASH " if gpa >= 0xff000000 && type != 0"
 #define EXITS "kvm/kvm_userspace_exit"
+/* What a guest reads while it waits: the ACPI PM timer of q35 and of pc */
+#define PIO "kvm/kvm_pio"
+#define PM_TIMER " if rw == 0 && (port == 0x608 || port == 0xb008)"
+/* Writes that went to KVM's ring instead */
+#define COALESCED "lab/coalesced"
+#define COALESCED_PROBE "r:" COALESCED " coalesced_mmio_write ret=$retval:s32\n"
+/* From the entry of SMM to its exit, by one vCPU */
+#define SMM "kvm/kvm_smm_transition"
+#define SMM_ENTRY "hist:keys=vcpu_id:since=common_timestamp.usecs if entering == 1"
+#define SMM_EXIT "hist:keys=vcpu_id:us=common_timestamp.usecs-$since:" \
+	"onmax($us).save(smbase) if entering == 0"
 #define EMULATED "kvm/kvm_emulate_insn"
 
 typedef void hist_fn(struct snapshot *snap, const char *line, uint64_t hits,
@@ -111,6 +122,11 @@ uint64_t trace_counter(const struct snapshot *snap, const char *name)
 	return snap->counter[name_index(name)];
 }
 
+bool trace_has_exits(void)
+{
+	return exits;
+}
+
 bool trace_has_roles(void)
 {
 	return roles;
@@ -157,8 +173,15 @@ static int set_exits(void)
 	name_index("flash_reads");
 	name_index("flash_writes");
 	name_index("emulated_instructions");
+	name_index("coalesced_writes");
+	name_index("pm_timer_reads");
 	err = err ? err : set_hist(MMIO, "type", "256" FLASH);
-	return err ? err : set_hist(EMULATED, "failed", "256");
+	err = err ? err : set_hist(EMULATED, "failed", "256");
+	err = err ? err : set_hist(PIO, "port", "256" PM_TIMER);
+	err = err ? err : append_file(TRACING "kprobe_events", COALESCED_PROBE);
+	err = err ? err : set_hist(COALESCED, "ret", "256 if ret == 0");
+	err = err ? err : append_file(TRACING "events/" SMM "/trigger", SMM_ENTRY);
+	return err ? err : append_file(TRACING "events/" SMM "/trigger", SMM_EXIT);
 }
 
 static bool counted(const char *name)
@@ -250,6 +273,23 @@ static int hist_each(const char *event, hist_fn *fn, struct snapshot *snap,
 	}
 	free(text);
 	return err;
+}
+
+static int read_longest_smi(struct snapshot *snap)
+{
+	char *text = read_file(TRACING "events/" SMM "/hist"), *at = text;
+
+	if (!text)
+		return -errno;
+	while ((at = strstr(at, "max:"))) {
+		uint64_t us = strtoull(at + 4, NULL, 0);
+
+		if (us > snap->longest_smi_us)
+			snap->longest_smi_us = us;
+		at++;
+	}
+	free(text);
+	return 0;
 }
 
 static void add_hits(struct snapshot *snap, const char *line, uint64_t hits,
@@ -403,6 +443,13 @@ int trace_read(struct snapshot *snap)
 	if (exits && !err)
 		err = hist_each(EMULATED, add_hits, snap,
 				name_index("emulated_instructions"));
+	if (exits && !err)
+		err = hist_each(COALESCED, add_hits, snap,
+				name_index("coalesced_writes"));
+	if (exits && !err)
+		err = hist_each(PIO, add_hits, snap, name_index("pm_timer_reads"));
+	if (exits && !err)
+		err = read_longest_smi(snap);
 	if (roles && !err)
 		err = hist_each(LOADS, add_role, snap, 0);
 	if (roles && !err)

@@ -77,6 +77,9 @@ void verdict_phase(const char *phase, const struct snapshot *from,
 		report("counter phase=%s name=%s value=%llu", phase,
 		       trace_counter_name(i),
 		       (unsigned long long)(to->counter[i] - from->counter[i]));
+	if (trace_has_exits())
+		report("counter phase=%s name=longest_smi_us value=%llu", phase,
+		       (unsigned long long)to->longest_smi_us);
 	report("counter phase=%s name=guest_ns value=%llu", phase,
 	       (unsigned long long)(to->ns - from->ns));
 	phase_roles(phase, from, to);
