@@ -354,7 +354,7 @@ static void test_run(void)
 }
 
 /* An image that can't be written: the guest reads it in the status */
-static void test_write_error(void)
+static void test_no_writes(gconstpointer image)
 {
     g_autofree char *dir = g_dir_make_tmp("qtest-pflash-XXXXXX", NULL);
     g_autofree char *args = NULL;
@@ -366,10 +366,8 @@ static void test_write_error(void)
     args = g_strdup_printf(
         "-machine q35 -m 64 "
         "-drive if=pflash,unit=0,format=raw,file=%s/code "
-        "-drive if=pflash,unit=1,format=raw,file.driver=blkdebug,"
-        "file.image.filename=%s/vars,file.inject-error.0.event=none,"
-        "file.inject-error.0.iotype=write,file.inject-error.0.errno=28",
-        dir, dir);
+        "-drive if=pflash,unit=1,format=raw,%s=%s/vars",
+        dir, (const char *)image, dir);
     qts = qtest_init(args);
 
     program(qts, VARS + 5 * BLOCK, 0x11);
@@ -384,6 +382,7 @@ static void test_write_error(void)
         qtest_writeb(qts, VARS + 5 * BLOCK + i, 0x60 + i);
     }
     qtest_writeb(qts, VARS + 5 * BLOCK, 0xd0);
+    qtest_writeb(qts, VARS, 0x70);
     g_assert_cmphex(qtest_readb(qts, VARS), ==, 0x90);
     qtest_writeb(qts, VARS, 0x50);
     qtest_writeb(qts, VARS, 0x70);
@@ -768,7 +767,14 @@ int main(int argc, char **argv)
                         test_commands);
     qtest_add_data_func("pflash-cfi01/commands/no-delay", "", test_commands);
     qtest_add_func("pflash-cfi01/run", test_run);
-    qtest_add_func("pflash-cfi01/write-error", test_write_error);
+    qtest_add_data_func("pflash-cfi01/no-writes/full-disk",
+                        "file.driver=blkdebug,"
+                        "file.inject-error.0.event=none,"
+                        "file.inject-error.0.iotype=write,"
+                        "file.inject-error.0.errno=28,file.image.filename",
+                        test_no_writes);
+    qtest_add_data_func("pflash-cfi01/no-writes/read-only",
+                        "readonly=on,file", test_no_writes);
     qtest_add_func("pflash-cfi01/delay/burst", test_burst);
     qtest_add_func("pflash-cfi01/delay/in-command", test_delay_in_command);
     qtest_add_func("pflash-cfi01/delay/reads", test_reads);
