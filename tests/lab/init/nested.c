@@ -312,6 +312,37 @@ static bool greet(struct nested *n)
 	return false;
 }
 
+/*
+ * What the guest left in its flash, FNV-1a: the same under every policy.  The
+ * option names the file last.
+ */
+static void digest_store(const struct plan *plan)
+{
+	uint64_t h = 0xcbf29ce484222325;
+	const char *path = NULL;
+	FILE *f;
+	int c;
+
+	for (int i = 0; i < plan->argc; i++)
+		if (strstr(plan->argv[i], "if=pflash") &&
+		    strstr(plan->argv[i], "unit=1") &&
+		    !strstr(plan->argv[i], "readonly=on"))
+			path = strstr(plan->argv[i], "file=");
+	if (!path)
+		return;
+	f = fopen(path + strlen("file="), "r");
+	if (!f) {
+		report_test("store", "fail", "infrastructure: %s: %s", path,
+			    strerror(errno));
+		return;
+	}
+	while ((c = getc(f)) != EOF)
+		h = (h ^ (unsigned char)c) * 0x100000001b3;
+	fclose(f);
+	report("digest phase=power-off name=store value=%016llx",
+	       (unsigned long long)h);
+}
+
 void nested_run(const struct plan *plan)
 {
 	static struct nested n;
@@ -333,4 +364,5 @@ void nested_run(const struct plan *plan)
 	if (!greet(&n))
 		kill(n.pid, SIGKILL);
 	follow(&n);
+	digest_store(plan);
 }
