@@ -86,6 +86,8 @@ class Update(unittest.TestCase):
             self.assertEqual(len(pkcs7), 4 + struct.unpack_from(">H", pkcs7, 2)[0])
             self.assertEqual(pkcs7[4:7], b"\x02\x01\x01")      # its version
             self.assertIn(signer.certificate, pkcs7)
+            # The same key again, and the same bytes
+            self.assertEqual(secureboot.Signer(folder).dbx(0, 24 << 10), update)
 
 
 class Fragment(unittest.TestCase):

@@ -117,15 +117,20 @@ def _openssl(*words, data=b""):
 
 
 class Signer:
-    """A key made for the occasion, in a FOLDER, and its certificate."""
+    """A key that is made once, in a FOLDER, and its certificate."""
 
     def __init__(self, folder):
         self.key = os.path.join(folder, "kek.key")
         self.pem = os.path.join(folder, "kek.pem")
+        if not os.path.isfile(self.pem):
+            os.makedirs(folder, exist_ok=True)
+            self._make()
+        self.certificate = _openssl("x509", "-in", self.pem, "-outform", "DER")
+
+    def _make(self):
         _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650",
                  "-subj", "/CN=Perennial lab KEK", "-keyout", self.key,
                  "-out", self.pem)
-        self.certificate = _openssl("x509", "-in", self.pem, "-outform", "DER")
 
     def dbx(self, number, size):
         """What an OS writes to efivarfs: a dbx of SIZE bytes, newer with each NUMBER."""
