@@ -57,13 +57,20 @@ $(B)/stamps/fetch-7.2: $(B)/config.mk scripts/inputs scripts/fetch
 
 extract-qemu: $(B)/stamps/fetch
 	@python3 scripts/tree.py extract qemu $(QEMU_SRC)
+# Debian 13's own 6.12, for packages alone.
+$(B)/stamps/fetch-deb13: $(B)/config.mk scripts/inputs scripts/fetch
+	@$(fetch) linux-deb13
+	@touch $@
+
+extract-linux-deb13: $(B)/stamps/fetch-deb13
+	@python3 scripts/tree.py extract linux-deb13
 extract-linux: $(B)/stamps/fetch
 	@python3 scripts/tree.py extract linux $(LINUX_SRC)
 extract-linux-7.2: $(B)/stamps/fetch-7.2
 	@python3 scripts/tree.py extract linux-7.2 $(LINUX_7_2_SRC)
 extract-libvirt: $(B)/stamps/fetch-libvirt
 	@python3 scripts/tree.py extract libvirt $(LIBVIRT_SRC)
-tree-qemu tree-linux tree-linux-7.2 tree-libvirt: tree-%: extract-%
+tree-qemu tree-linux tree-linux-7.2 tree-linux-deb13 tree-libvirt: tree-%: extract-%
 	@python3 scripts/tree.py apply $*
 
 # ---- builds -----------------------------------------------------------
@@ -112,6 +119,11 @@ lab-upstream-qtests: tree-qemu firmware firmware-ipxe
 		--output $(B)/lab/upstream-qtests.cpio $(qtests)
 # What a boot of KERNEL needs.
 lab-6.12: lab
+deb: tree-linux-deb13
+	@scripts/deb
+# Its modules on Debian's own kernel
+lab-deb13: deb lab
+
 lab-7.2: qemu firmware linux-7.2
 	@scripts/initramfs 7.2
 lab-6.12-debug: lab linux-debug
@@ -190,7 +202,8 @@ selftests: lab
 # What was built goes, what was downloaded and unpacked stays.
 clean:
 	@rm -rf $(B)/qemu* $(B)/linux-* $(B)/selftests* $(B)/lab $(B)/report \
-		$(B)/firmware* $(B)/optionrom $(B)/logs $(B)/meson $(B)/libvirt
+		$(B)/firmware* $(B)/optionrom $(B)/logs $(B)/meson $(B)/libvirt \
+		$(B)/apt $(B)/deb/*.deb $(B)/deb/built $(B)/deb/lab
 # An edit tree holds a person's work.
 distclean:
 	@for d in $(B)/edit/*; do [ ! -e "$$d" ] || { echo "distclean: error:" \
@@ -210,6 +223,9 @@ help:
 ## make bench          all policies of a scenario, report in build/report/bench.*
 ## make qemu, linux, firmware, lab    build only that
 ## make linux-7.2                     likewise, from sid's source
+## make deb            packages of the kernel's part for Debian 13, in build/deb
+##                     and, as a repository, in build/apt
+## make lab-deb13      for KERNEL=deb13: Debian 13's kernel with their modules
 ## make libvirt                       those tests of libvirt that its series can
 ##                                    break
 ## make linux-debug, linux-7.2-debug  the host kernels with debugging
@@ -239,7 +255,7 @@ help:
 .PHONY: all help boot check check-full check-qemu check-kvm check-qtests bench \
 	compare bench-paths check-model \
 	qemu linux firmware firmware-ipxe lab lab-libvirt lab-upstream-qtests \
-	lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 \
+	lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 deb lab-deb13 \
 	libvirt check-libvirt \
 	linux-debug linux-7.2-debug clean distclean series-check \
 	check-patches check-mutations selftests \

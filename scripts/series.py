@@ -112,6 +112,11 @@ TREES = {
     "libvirt": Tree("libvirt", "libvirt", "libvirt", optional=True),
 }
 
+# Patched for packages alone, with the series of another tree.
+PACKAGED = {
+    "linux-deb13": Tree("linux-deb13", "linux-deb13", "linux-6.12"),
+}
+
 
 def touched(patch):
     """The files that a patch (its text) changes, creates or deletes."""

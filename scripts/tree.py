@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Make the patched source trees: tree.py extract|apply TREE [DIR]
 
-TREE is qemu, linux (6.12), linux-7.2 or libvirt.
+TREE is qemu, linux (6.12), linux-7.2, linux-deb13 (6.12 of Debian 13) or libvirt.
 extract unpacks what scripts/fetch brought (or copies DIR) to build/src.
 apply lays our files over it and applies the series.  Only files whose
 content changes are written, so that a rebuild compiles only what it must;
@@ -17,8 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from series import (BUILD, TOP, TREES, Error, apply_patches, copy_pristine,
-                    touched)
+from series import (BUILD, PACKAGED, TOP, TREES, Error, apply_patches,
+                    copy_pristine, touched)
 
 
 def sha(path):
@@ -188,11 +188,12 @@ def apply(tree):
 
 
 def main(argv):
+    trees = TREES | PACKAGED
     try:
         if len(argv) not in (2, 3) or argv[0] not in ("extract", "apply") \
-                or argv[1] not in TREES:
-            raise Error("extract|apply, then " + "|".join(TREES))
-        tree = TREES[argv[1]]
+                or argv[1] not in trees:
+            raise Error("extract|apply, then " + "|".join(trees))
+        tree = trees[argv[1]]
         if argv[0] == "extract":
             extract(tree, argv[2] if len(argv) == 3 else "")
         else:

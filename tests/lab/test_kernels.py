@@ -28,8 +28,17 @@ class Kernels(unittest.TestCase):
 
     def test_a_name_is_the_builds(self):
         for name in kernels.NAMES:
-            path = self.make(f"linux-{name}", "arch/x86/boot/bzImage")
+            path = self.make("deb/lab/vmlinuz") if name == kernels.DEBIAN else \
+                self.make(f"linux-{name}", "arch/x86/boot/bzImage")
             self.assertEqual(kernels.bzimage(self.build, name), path)
+
+    def test_modules_of_debian_in_their_order(self):
+        for name in ("3-kvm-amd.ko.xz", "1-irqbypass.ko.xz", "2-kvm.ko.xz"):
+            self.make("deb/lab/modules", name)
+        found = kernels.modules(self.build, kernels.DEBIAN)
+        self.assertEqual([os.path.basename(path) for path in found],
+                         ["1-irqbypass.ko.xz", "2-kvm.ko.xz", "3-kvm-amd.ko.xz"])
+        self.assertEqual(kernels.modules(self.build, "6.12"), [])
 
     def test_a_file_is_itself(self):
         path = self.make("7.2-of-mine")
@@ -40,6 +49,10 @@ class Kernels(unittest.TestCase):
         with self.assertRaisesRegex(LabError, "--kernel 7.2: .*make lab-7.2"):
             kernels.bzimage(self.build, "7.2")
 
+    def test_debian_not_built(self):
+        with self.assertRaisesRegex(LabError, "--kernel deb13: .*make deb"):
+            kernels.bzimage(self.build, kernels.DEBIAN)
+
     def test_no_such_thing(self):
         with self.assertRaisesRegex(LabError, "--kernel 6.1: .*6.12, 7.2"):
             kernels.bzimage(self.build, "6.1")
@@ -49,13 +62,14 @@ class Kernels(unittest.TestCase):
                            ("7.2", "initramfs-7.2.cpio"),
                            ("6.12-debug", "initramfs.cpio"),
                            ("7.2-debug", "initramfs-7.2.cpio"),
+                           ("deb13", "initramfs.cpio"),
                            ("/boot/7.2", "initramfs.cpio")):
             self.assertEqual(os.path.basename(
                 kernels.initramfs(self.build, name)), file)
 
     def test_labels(self):
         self.assertEqual([kernels.label(name) for name in kernels.NAMES],
-                         ["", "7.2-", "6.12-debug-", "7.2-debug-"])
+                         ["", "7.2-", "6.12-debug-", "7.2-debug-", "deb13-"])
 
     def test_debug(self):
         for name, debug in (("6.12", False), ("7.2-debug", True),

@@ -209,6 +209,9 @@ class Bad(Judged):
     def test_tsc_message(self):
         self.check(judge("good", "tsc.console"), "host-warning", "TSC rate")
 
+    def test_where_to_read_on_is_no_warning(self):
+        self.assertEqual(judge("good", "srso.console").status, "pass")
+
     def test_kernel_warning(self):
         self.check(judge("good", "warn.console"), "host-warning",
                    "kvm_tdp_mmu_map")

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,12 +8,15 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+#include <linux/module.h>
 
 #include "lab.h"
 
 #define PLAN "/lab/plan"
+#define MODULES "/lab/modules"
 
 static const struct {
 	const char *type, *dir;
@@ -36,6 +40,31 @@ static int mount_all(void)
 			say("mount %s: %s", mounts[i].dir, strerror(errno));
 			return -errno;
 		}
+	}
+	return 0;
+}
+
+static int visible(const struct dirent *entry)
+{
+	return entry->d_name[0] != '.';
+}
+
+/* Those of a kernel that has KVM as modules, in the order of their names. */
+static int load_modules(void)
+{
+	struct dirent **name;
+	char path[300];
+	int n = scandir(MODULES, &name, visible, alphasort), fd;
+
+	for (int i = 0; i < n; i++) {
+		snprintf(path, sizeof(path), MODULES "/%s", name[i]->d_name);
+		fd = open(path, O_RDONLY);
+		if (fd < 0 || syscall(SYS_finit_module, fd, "",
+				      MODULE_INIT_COMPRESSED_FILE)) {
+			say("%s: %s", path, strerror(errno));
+			return -errno;
+		}
+		close(fd);
 	}
 	return 0;
 }
@@ -84,6 +113,9 @@ static void run(const struct plan *plan)
 	       plan->scenario, plan->run, vendor(), uts.release);
 	if (!plan_is_meant(plan))
 		report_test("plan", "fail", "infrastructure: plan is of another run");
+	else if (load_modules())
+		report_test("modules", "fail",
+			    "infrastructure: modules, see the console");
 	else if (access("/dev/kvm", R_OK | W_OK))
 		report_test("kvm", "fail", "infrastructure: no /dev/kvm");
 	else if (set_huge_pages(plan->huge_pages))

@@ -31,6 +31,7 @@ class Boot:
             options.work, f"{scenario.name}-{host.vendor}-{self.label}"))
         self.kernel = os.path.abspath(options.bzimage)
         self.base = os.path.abspath(options.initramfs)
+        self.modules = getattr(options, "modules", [])
         self.debug = kernels.debug(options.kernel)
         self.slowness = DEBUG_TIME if self.debug else 1
         self.memory = scenario.host_memory + scenarios.more_memory(scenario) \
@@ -58,6 +59,9 @@ class Boot:
         archive.file("lab/plan", plan.encode())
         if self.scenario.nvram:
             archive.file("lab/firmware/OVMF_VARS_4M.nvram.fd", self.variables())
+        for path in self.modules:
+            with open(path, "rb") as f:
+                archive.file(f"lab/modules/{os.path.basename(path)}", f.read())
         shutil.copyfile(self.base, self.initramfs)
         with open(self.initramfs, "ab") as f:
             f.write(archive.bytes())

@@ -7,7 +7,8 @@ from .errors import LabError
 
 LINES = ("6.12", "7.2")
 DEBUG = "-debug"
-NAMES = (*LINES, *(line + DEBUG for line in LINES))
+DEBIAN = "deb13"        # Debian 13's own, with the modules of perennial-kvm-dkms
+NAMES = (*LINES, *(line + DEBUG for line in LINES), DEBIAN)
 
 
 def bzimage(build, value):
@@ -17,16 +18,27 @@ def bzimage(build, value):
             raise LabError(f"--kernel {value}: no such file; accepted are "
                            f"{', '.join(NAMES)} or a bzImage")
         return value
-    path = os.path.join(build, f"linux-{value}/arch/x86/boot/bzImage")
+    path, how = (os.path.join(build, "deb/lab/vmlinuz"), "deb") \
+        if value == DEBIAN else \
+        (os.path.join(build, f"linux-{value}/arch/x86/boot/bzImage"),
+         f"lab-{value}")
     if not os.path.isfile(path):
         raise LabError(f"--kernel {value}: {path} does not exist; "
-                       f"make lab-{value} builds it")
+                       f"make {how} builds it")
     return path
+
+
+def modules(build, value):
+    """Files of the modules that init loads, in their order."""
+    folder = os.path.join(build, "deb/lab/modules")
+    return [os.path.join(folder, name) for name in sorted(os.listdir(folder))] \
+        if value == DEBIAN else []
 
 
 def initramfs(build, value):
     """The one with the selftests of that kernel's line."""
-    line = value.removesuffix(DEBUG) if value in NAMES else LINES[0]
+    line = value.removesuffix(DEBUG)
+    line = line if line in LINES else LINES[0]
     suffix = "" if line == LINES[0] else f"-{line}"
     return os.path.join(build, f"lab/initramfs{suffix}.cpio")
 

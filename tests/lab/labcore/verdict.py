@@ -35,7 +35,7 @@ CLASSES = ("infrastructure", "guest-crash", "qemu-exit", "time-out")
 PANIC = re.compile(r"Kernel panic - not syncing.*")
 TROUBLE = re.compile(
     r"(user requested TSC rate below hardware speed"
-    r"|WARNING: .*|BUG: .*|kernel BUG at .*|Oops: .*"
+    r"|WARNING: (?!See https:).*|BUG: .*|kernel BUG at .*|Oops: .*"
     r"|general protection fault.*|soft lockup.*|rcu: INFO: .*detected stalls.*"
     r"|unchecked MSR access error.*"
     r"|kmemleak: .*(?:suspected memory leaks|disabled|pool empty).*"
