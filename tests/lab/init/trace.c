@@ -52,7 +52,7 @@
 typedef void hist_fn(struct snapshot *snap, const char *line, uint64_t hits,
 		     int counter);
 
-static hist_fn add_hits, add_unloads;
+static hist_fn add_hits, add_unloads, add_exit, add_flash;
 
 /*
  * Functions that count together make one counter; a kernel may lack some of
@@ -91,6 +91,19 @@ static const struct probe {
 	{ "cr4_pge_toggles", "kvm_post_set_cr4", CR_ARGS, TOGGLES(CR4_PGE), "new",
 	  add_hits },
 	{ "remote_tlb_flushes", "kvm_flush_remote_tlbs" },
+};
+
+/* What count-exits counts; some of it goes to further counters. */
+static const struct {
+	const char *counter, *event, *keys;
+	const char *size;	/* and a filter */
+	hist_fn *count;
+} exit_hists[] = {
+	{ "userspace_exits", EXITS, "reason", "256", add_exit },
+	{ "flash_reads", MMIO, "type", "256" FLASH, add_flash },
+	{ "emulated_instructions", EMULATED, "failed", "256", add_hits },
+	{ "coalesced_writes", COALESCED, "ret", "256 if ret == 0", add_hits },
+	{ "pm_timer_reads", PIO, "port", "256" PM_TIMER, add_hits },
 };
 
 static bool present[ARRAY_SIZE(probes)];
@@ -165,21 +178,16 @@ static int set_hist(const char *event, const char *keys, const char *size)
 
 static int set_exits(void)
 {
-	int err = set_hist(EXITS, "reason", "256");
+	int err = append_file(TRACING "kprobe_events", COALESCED_PROBE);
 
-	name_index("userspace_exits");
+	for (size_t i = 0; i < ARRAY_SIZE(exit_hists) && !err; i++) {
+		name_index(exit_hists[i].counter);
+		err = set_hist(exit_hists[i].event, exit_hists[i].keys,
+			       exit_hists[i].size);
+	}
 	name_index("userspace_exits_io");
 	name_index("userspace_exits_mmio");
-	name_index("flash_reads");
 	name_index("flash_writes");
-	name_index("emulated_instructions");
-	name_index("coalesced_writes");
-	name_index("pm_timer_reads");
-	err = err ? err : set_hist(MMIO, "type", "256" FLASH);
-	err = err ? err : set_hist(EMULATED, "failed", "256");
-	err = err ? err : set_hist(PIO, "port", "256" PM_TIMER);
-	err = err ? err : append_file(TRACING "kprobe_events", COALESCED_PROBE);
-	err = err ? err : set_hist(COALESCED, "ret", "256 if ret == 0");
 	err = err ? err : append_file(TRACING "events/" SMM "/trigger", SMM_ENTRY);
 	return err ? err : append_file(TRACING "events/" SMM "/trigger", SMM_EXIT);
 }
@@ -435,19 +443,9 @@ int trace_read(struct snapshot *snap)
 	}
 	if (sptes && !err)
 		err = hist_each(SPTES, add_entry, snap, name_index("tdp_sptes"));
-	if (exits && !err)
-		err = hist_each(EXITS, add_exit, snap,
-				name_index("userspace_exits"));
-	if (exits && !err)
-		err = hist_each(MMIO, add_flash, snap, name_index("flash_reads"));
-	if (exits && !err)
-		err = hist_each(EMULATED, add_hits, snap,
-				name_index("emulated_instructions"));
-	if (exits && !err)
-		err = hist_each(COALESCED, add_hits, snap,
-				name_index("coalesced_writes"));
-	if (exits && !err)
-		err = hist_each(PIO, add_hits, snap, name_index("pm_timer_reads"));
+	for (size_t i = 0; exits && i < ARRAY_SIZE(exit_hists) && !err; i++)
+		err = hist_each(exit_hists[i].event, exit_hists[i].count, snap,
+				name_index(exit_hists[i].counter));
 	if (exits && !err)
 		err = read_longest_smi(snap);
 	if (roles && !err)
