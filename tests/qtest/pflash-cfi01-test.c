@@ -364,7 +364,7 @@ static void test_no_writes(gconstpointer image)
     write_image(dir, "code", CODE_SIZE);
     write_image(dir, "vars", VARS_SIZE);
     args = g_strdup_printf(
-        "-machine q35 -m 64 "
+        "-nodefaults -machine q35 -m 64 -global apic-common.vapic=off "
         "-drive if=pflash,unit=0,format=raw,file=%s/code "
         "-drive if=pflash,unit=1,format=raw,%s=%s/vars",
         dir, (const char *)image, dir);
