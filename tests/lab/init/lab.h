@@ -2,8 +2,9 @@
 /*
  * The lab's host init: runs one plan on an emulated host and reports on ttyS1.
  *
- * Everything here runs as PID 1 of a throw-away host.  Whatever goes wrong is
- * reported as a verdict and the host powers off; nothing is retried.
+ * Everything here runs as PID 1 of a throw-away host, and what ../runner takes
+ * of it on a machine that it leaves as it is.  Whatever goes wrong is reported
+ * as a verdict, and ends the run; nothing is retried.
  */
 #ifndef LAB_H
 #define LAB_H
@@ -34,10 +35,11 @@ char *read_file(const char *path);	/* malloc'd, NULL with errno */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* report.c: the verdict channel */
-int report_open(const char *tty);
+int report_open(const char *path);
 void report(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void report_test(const char *name, const char *result, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+void report_begin(const char *scenario, const char *run);
 void report_end(void);
 
 /* plan.c: what to do, written by tests/lab/run into the initramfs */
@@ -69,6 +71,7 @@ struct plan {
 	bool count_sptes, count_exits;
 	bool quiet_phase;		/* nothing is counted in the first one */
 	bool debug;			/* ask the debug kernel at the end */
+	const char *trace;		/* "off", or whose instance; NULL: all ours */
 	char *argv[MAX_ARGS + 1];
 	int argc;
 	struct phase phases[MAX_PHASES];
@@ -102,7 +105,9 @@ struct snapshot {
 	uint64_t longest_smi_us;	/* since the guest was started */
 };
 
+int trace_use(const char *name);
 int trace_setup(const struct plan *plan);
+bool trace_is_on(void);
 bool trace_has_roles(void);
 bool trace_has_exits(void);
 int trace_read(struct snapshot *snap);

@@ -9,7 +9,6 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 #include <linux/module.h>
 
@@ -69,19 +68,6 @@ static int load_modules(void)
 	return 0;
 }
 
-static const char *vendor(void)
-{
-	char *text = read_file("/proc/cpuinfo");
-	const char *name = "unknown";
-
-	if (text && strstr(text, "AuthenticAMD"))
-		name = "AMD";
-	else if (text && strstr(text, "GenuineIntel"))
-		name = "Intel";
-	free(text);
-	return name;
-}
-
 /*
  * The command line names the run too: a plan of another run would make a
  * comparison of a thing with itself.
@@ -106,11 +92,7 @@ static int set_huge_pages(bool on)
 
 static void run(const struct plan *plan)
 {
-	struct utsname uts;
-
-	uname(&uts);
-	report("begin scenario=%s run=%s vendor=%s kernel=%s",
-	       plan->scenario, plan->run, vendor(), uts.release);
+	report_begin(plan->scenario, plan->run);
 	if (!plan_is_meant(plan))
 		report_test("plan", "fail", "infrastructure: plan is of another run");
 	else if (load_modules())
@@ -120,6 +102,8 @@ static void run(const struct plan *plan)
 		report_test("kvm", "fail", "infrastructure: no /dev/kvm");
 	else if (set_huge_pages(plan->huge_pages))
 		report_test("thp", "fail", "infrastructure: can't set huge pages");
+	else if (!strcmp(plan->kind, "nested") && chdir("/run"))
+		report_test("run", "fail", "infrastructure: no /run");
 	else if (!strcmp(plan->kind, "nested"))
 		nested_run(plan);
 	else if (!strcmp(plan->kind, "programs"))

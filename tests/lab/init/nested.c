@@ -3,7 +3,8 @@
  * One nested guest: start QEMU, follow the guest's marks, take the counters
  * while the guest waits for leave to go on, see it power off.
  *
- * Three pipes: the guest's console (copied to ours), its marks, and QMP.
+ * Three pipes in the current folder: the guest's console (copied to ours), its
+ * marks, and QMP.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,7 +41,7 @@ static int pipe_end(const char *name, const char *way)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), "/run/%s.%s", name, way);
+	snprintf(path, sizeof(path), "%s.%s", name, way);
 	if (mkfifo(path, 0600) && errno != EEXIST)
 		return -errno;
 	/* O_RDWR: neither waits for QEMU's end nor sees EOF without it. */
@@ -54,11 +56,11 @@ static void add_arg(char **argv, int *n, const char *arg)
 static pid_t start(const struct plan *plan)
 {
 	static const char *const ours[] = {
-		"-chardev", "pipe,id=lab-console,path=/run/console",
+		"-chardev", "pipe,id=lab-console,path=console",
 		"-serial", "chardev:lab-console",
-		"-chardev", "pipe,id=lab-mark,path=/run/mark",
+		"-chardev", "pipe,id=lab-mark,path=mark",
 		"-serial", "chardev:lab-mark",
-		"-chardev", "pipe,id=lab-qmp,path=/run/qmp",
+		"-chardev", "pipe,id=lab-qmp,path=qmp",
 		"-mon", "chardev=lab-qmp,mode=control",
 	};
 	char *argv[MAX_ARGS + ARRAY_SIZE(ours) + 2];
@@ -75,6 +77,7 @@ static pid_t start(const struct plan *plan)
 	argv[n] = NULL;
 	pid = fork();
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		execv(argv[0], argv);
 		fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
 		_exit(127);
@@ -101,7 +104,12 @@ static void set_deadline(struct nested *n)
 
 static bool start_counting(struct nested *n)
 {
-	return !trace_setup(n->plan) && !trace_read(&n->start);
+	const char *trace = n->plan->trace;
+
+	if (trace && !strcmp(trace, "off"))
+		return !trace_read(&n->start);
+	return !(trace && trace_use(trace)) && !trace_setup(n->plan) &&
+	       !trace_read(&n->start);
 }
 
 static void phase_end(struct nested *n, const char *name)
@@ -299,11 +307,21 @@ static int open_pipes(struct nested *n)
 	return 0;
 }
 
+/* A command, or NULL for the greeting.  The pipe does not tell of QEMU's end. */
+static bool ask(struct nested *n, const char *json)
+{
+	int err = qmp_command(n->qmp, json, NULL, 1);
+
+	for (int s = 1; s < 60 && err == -ETIMEDOUT && !n->exited; s++) {
+		reap(n, WNOHANG);
+		err = qmp_command(n->qmp, NULL, NULL, 1);
+	}
+	return !err;
+}
+
 static bool greet(struct nested *n)
 {
-	if (!qmp_command(n->qmp, NULL, NULL, 60) &&
-	    !qmp_command(n->qmp, "{\"execute\":\"qmp_capabilities\"}\n",
-			 NULL, 60))
+	if (ask(n, NULL) && ask(n, "{\"execute\":\"qmp_capabilities\"}\n"))
 		return true;
 	reap(n, WNOHANG);
 	read_console(n);

@@ -75,6 +75,8 @@ static int plan_word(struct plan *plan, const char *key, char *value)
 		plan->quiet_phase = !strcmp(value, "on");
 	else if (!strcmp(key, "debug"))
 		plan->debug = !strcmp(value, "on");
+	else if (!strcmp(key, "trace"))
+		plan->trace = value;
 	else if (!strcmp(key, "phase"))
 		return plan_phase(plan, value);
 	else if (!strcmp(key, "test"))

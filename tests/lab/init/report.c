@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The verdict channel: numbered lines on a serial port of their own, so that
- * console noise can't fake a pass and a lost line can't go unseen.
+ * The verdict channel: numbered lines on a serial port (or, on a machine that
+ * is no emulated host, in a file) of their own, so that console noise can't fake
+ * a pass and a lost line can't go unseen.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -15,13 +18,15 @@
 static int channel = -1;
 static unsigned int seq, passed, failed, skipped;
 
-int report_open(const char *tty)
+int report_open(const char *path)
 {
 	struct termios t;
 
-	channel = open(tty, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	channel = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC | O_APPEND);
 	if (channel < 0)
 		return -errno;
+	if (!isatty(channel))
+		return 0;
 	if (tcgetattr(channel, &t))
 		return -errno;
 	cfmakeraw(&t);
@@ -86,6 +91,28 @@ void report_test(const char *name, const char *result, const char *fmt, ...)
 	else
 		failed++;
 	report("test name=%s result=%s reason=%s", name, result, why);
+}
+
+static const char *vendor(void)
+{
+	char *text = read_file("/proc/cpuinfo");
+	const char *name = "unknown";
+
+	if (text && strstr(text, "AuthenticAMD"))
+		name = "AMD";
+	else if (text && strstr(text, "GenuineIntel"))
+		name = "Intel";
+	free(text);
+	return name;
+}
+
+void report_begin(const char *scenario, const char *run)
+{
+	struct utsname uts;
+
+	uname(&uts);
+	report("begin scenario=%s run=%s vendor=%s kernel=%s", scenario, run,
+	       vendor(), uts.release);
 }
 
 /* The power goes off next: wait until the last byte has left the port. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <linux/kvm.h>
 
@@ -40,8 +41,7 @@
 #define PIO "kvm/kvm_pio"
 #define PM_TIMER " if rw == 0 && (port == 0x608 || port == 0xb008)"
 /* Writes that went to KVM's ring instead */
-#define COALESCED "lab/coalesced"
-#define COALESCED_PROBE "r:" COALESCED " coalesced_mmio_write ret=$retval:s32\n"
+#define COALESCED "coalesced"
 /* From the entry of SMM to its exit, by one vCPU */
 #define SMM "kvm/kvm_smm_transition"
 #define SMM_ENTRY "hist:keys=vcpu_id:since=common_timestamp.usecs if entering == 1"
@@ -106,10 +106,24 @@ static const struct {
 	{ "pm_timer_reads", PIO, "port", "256" PM_TIMER, add_hits },
 };
 
+/* Where triggers are set, and the group of our probes, which all instances see. */
+static char instance[80] = TRACING;
+static char group[32] = "lab";
+
 static bool present[ARRAY_SIZE(probes)];
 static const char *names[MAX_COUNTERS];
 static int nnames;
-static bool roles, sptes, exits;
+static bool on, roles, sptes, exits;
+
+/* An instance and probes of our own, where tracing has other users. */
+int trace_use(const char *name)
+{
+	snprintf(group, sizeof(group), "%s", name);
+	snprintf(instance, sizeof(instance), TRACING "instances/%s/", name);
+	if (mkdir(instance, 0700) && errno != EEXIST)
+		return -errno;
+	return 0;
+}
 
 static int name_index(const char *name)
 {
@@ -135,6 +149,11 @@ uint64_t trace_counter(const struct snapshot *snap, const char *name)
 	return snap->counter[name_index(name)];
 }
 
+bool trace_is_on(void)
+{
+	return on;
+}
+
 bool trace_has_exits(void)
 {
 	return exits;
@@ -145,40 +164,67 @@ bool trace_has_roles(void)
 	return roles;
 }
 
+/* The path of an event's file; one of ours has no group in its name. */
+static char *event_file(char *path, size_t size, const char *event,
+			const char *file)
+{
+	if (strchr(event, '/'))
+		snprintf(path, size, "%sevents/%s/%s", instance, event, file);
+	else
+		snprintf(path, size, "%sevents/%s/%s_%s/%s", instance, group,
+			 group, event, file);
+	return path;
+}
+
+/* @kind is p or r; the profile has no groups, so the name has it, too. */
+static int add_probe(char kind, const char *event, const char *definition)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "%c:%s/%s_%s %s\n", kind, group, group,
+		 event, definition);
+	return append_file(TRACING "kprobe_events", text);
+}
+
+static int add_trigger(const char *event, const char *text)
+{
+	char path[160];
+
+	return append_file(event_file(path, sizeof(path), event, "trigger"), text);
+}
+
 static int set_probe(size_t p)
 {
 	const struct probe *probe = &probes[p];
-	char path[160], text[160];
+	char path[160], text[160], event[16];
 	int err;
 
-	snprintf(text, sizeof(text), "p:lab/c%zu %s %s\n", p, probe->symbol,
+	snprintf(event, sizeof(event), "c%zu", p);
+	snprintf(text, sizeof(text), "%s %s", probe->symbol,
 		 probe->fetch ? probe->fetch : "");
-	err = append_file(TRACING "kprobe_events", text);
+	err = add_probe('p', event, text);
 	if (err)	/* an unknown symbol is EINVAL to some kernels */
 		return err == -EINVAL ? -ENOENT : err;
 	if (probe->fetch) {
-		snprintf(path, sizeof(path), TRACING "events/lab/c%zu/trigger", p);
 		snprintf(text, sizeof(text), "hist:keys=%s if %s", probe->keys,
 			 probe->filter);
-		return append_file(path, text);
+		return add_trigger(event, text);
 	}
-	snprintf(path, sizeof(path), TRACING "events/lab/c%zu/enable", p);
-	return write_file(path, "1");
+	return write_file(event_file(path, sizeof(path), event, "enable"), "1");
 }
 
 /* @size may be followed by a filter. */
 static int set_hist(const char *event, const char *keys, const char *size)
 {
-	char path[160], text[160];
+	char text[160];
 
-	snprintf(path, sizeof(path), TRACING "events/%s/trigger", event);
 	snprintf(text, sizeof(text), "hist:keys=%s:size=%s", keys, size);
-	return append_file(path, text);
+	return add_trigger(event, text);
 }
 
 static int set_exits(void)
 {
-	int err = append_file(TRACING "kprobe_events", COALESCED_PROBE);
+	int err = add_probe('r', COALESCED, "coalesced_mmio_write ret=$retval:s32");
 
 	for (size_t i = 0; i < ARRAY_SIZE(exit_hists) && !err; i++) {
 		name_index(exit_hists[i].counter);
@@ -188,8 +234,8 @@ static int set_exits(void)
 	name_index("userspace_exits_io");
 	name_index("userspace_exits_mmio");
 	name_index("flash_writes");
-	err = err ? err : append_file(TRACING "events/" SMM "/trigger", SMM_ENTRY);
-	return err ? err : append_file(TRACING "events/" SMM "/trigger", SMM_EXIT);
+	err = err ? err : add_trigger(SMM, SMM_ENTRY);
+	return err ? err : add_trigger(SMM, SMM_EXIT);
 }
 
 static bool counted(const char *name)
@@ -216,9 +262,12 @@ static int check_counters(void)
 /* 0, or what failed first. */
 int trace_setup(const struct plan *plan)
 {
+	char path[160];
 	int err;
 
-	write_file(TRACING "tracing_on", "0");
+	on = true;
+	snprintf(path, sizeof(path), "%stracing_on", instance);
+	write_file(path, "0");
 	for (size_t p = 0; p < ARRAY_SIZE(probes); p++) {
 		name_index(probes[p].counter);
 		err = set_probe(p);
@@ -235,7 +284,7 @@ int trace_setup(const struct plan *plan)
 	}
 	if (exits && !err)
 		err = set_exits();
-	roles = !access(TRACING "events/" LOADS, F_OK);
+	roles = !access(event_file(path, sizeof(path), LOADS, "trigger"), F_OK);
 	if (err || !roles)
 		return err;
 	err = set_hist(LOADS, "role,pages,reused", "16384");
@@ -268,8 +317,7 @@ static int hist_each(const char *event, hist_fn *fn, struct snapshot *snap,
 	uint64_t n;
 	int err = 0;
 
-	snprintf(path, sizeof(path), TRACING "events/%s/hist", event);
-	text = read_file(path);
+	text = read_file(event_file(path, sizeof(path), event, "hist"));
 	if (!text)
 		return -errno;
 	for (line = strtok_r(text, "\n", &save); line;
@@ -285,7 +333,9 @@ static int hist_each(const char *event, hist_fn *fn, struct snapshot *snap,
 
 static int read_longest_smi(struct snapshot *snap)
 {
-	char *text = read_file(TRACING "events/" SMM "/hist"), *at = text;
+	char path[160];
+	char *text = read_file(event_file(path, sizeof(path), SMM, "hist"));
+	char *at = text;
 
 	if (!text)
 		return -errno;
@@ -409,13 +459,15 @@ static int read_profile(struct snapshot *snap)
 {
 	char *text = read_file(TRACING "kprobe_profile"), *line, *save = NULL;
 	unsigned long long hits, missed;
+	char format[64];
 	size_t p;
 
 	if (!text)
 		return -errno;
+	snprintf(format, sizeof(format), " %s_c%%zu %%llu %%llu", group);
 	for (line = strtok_r(text, "\n", &save); line;
 	     line = strtok_r(NULL, "\n", &save)) {
-		if (sscanf(line, " c%zu %llu %llu", &p, &hits, &missed) != 3 ||
+		if (sscanf(line, format, &p, &hits, &missed) != 3 ||
 		    p >= ARRAY_SIZE(probes))
 			continue;
 		snap->missed += missed;
@@ -433,11 +485,13 @@ int trace_read(struct snapshot *snap)
 
 	memset(snap, 0, sizeof(*snap));
 	snap->ns = now_ns();
+	if (!on)
+		return 0;
 	err = read_profile(snap);
 	for (size_t p = 0; p < ARRAY_SIZE(probes) && !err; p++) {
 		if (!present[p] || !probes[p].fetch)
 			continue;
-		snprintf(event, sizeof(event), "lab/c%zu", p);
+		snprintf(event, sizeof(event), "c%zu", p);
 		err = hist_each(event, probes[p].count, snap,
 				name_index(probes[p].counter));
 	}

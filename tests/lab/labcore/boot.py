@@ -29,6 +29,17 @@ class Boot:
         self.label = kernels.label(options.kernel) + run
         self.dir = os.path.abspath(os.path.join(
             options.work, f"{scenario.name}-{host.vendor}-{self.label}"))
+        self.console = os.path.join(self.dir, "console.log")
+        self.verdict = os.path.join(self.dir, "verdict.log")
+        self.debug, self.slowness = False, 1
+        self.choose(options)
+        self.limit = options.time_limit * self.slowness
+        self.child = None
+        self.started = self.seconds = self.cpu_seconds = 0.0
+
+    def choose(self, options):
+        """The host's kernel, initramfs and command line."""
+        scenario, run = self.scenario, self.run
         self.kernel = os.path.abspath(options.bzimage)
         self.base = os.path.abspath(options.initramfs)
         self.modules = getattr(options, "modules", [])
@@ -37,24 +48,28 @@ class Boot:
         self.memory = scenario.host_memory + scenarios.more_memory(scenario) \
             + (DEBUG_MEMORY if self.debug else 0)
         self.initramfs = os.path.join(self.dir, "initramfs")
-        self.console = os.path.join(self.dir, "console.log")
-        self.verdict = os.path.join(self.dir, "verdict.log")
         self.cmdline = " ".join([
-            *host.cmdline(), "panic=-1",
+            *self.host.cmdline(), "panic=-1",
             *(["panic_on_warn=1"] if self.debug else []), f"lab.scenario={scenario.name}",
             f"lab.run={run}", *scenarios.words_of(scenario, run, "append"),
             *options.append])
-        self.limit = options.time_limit * self.slowness
-        self.child = None
-        self.started = self.seconds = self.cpu_seconds = 0.0
 
     def prepare(self):
-        """Empty the folder, lay the plan over the initramfs."""
+        """Empty the folder, put in it what the host takes."""
         shutil.rmtree(self.dir, ignore_errors=True)
         os.makedirs(self.dir)
-        plan = scenarios.plan(self.scenario, self.run,
-                              getattr(self.host, "time_out_scale", 1) *
-                              self.slowness, self.debug)
+        self.place(scenarios.plan(self.scenario, self.run,
+                                  getattr(self.host, "time_out_scale", 1) *
+                                  self.slowness, self.debug))
+        for path in (self.console, self.verdict):
+            open(path, "wb").close()
+        self.host.prepare(self)
+        with open(os.path.join(self.dir, "replay.sh"), "w",
+                  encoding="utf-8") as f:
+            f.write(f"#!/bin/sh\n{self.replay()}\n")
+
+    def place(self, plan):
+        """Lay the PLAN over the initramfs."""
         archive = Archive()
         archive.file("lab/plan", plan.encode())
         if self.scenario.nvram:
@@ -67,12 +82,6 @@ class Boot:
             f.write(archive.bytes())
             if self.scenario.archive:
                 f.write(self.more())
-        for path in (self.console, self.verdict):
-            open(path, "wb").close()
-        self.host.prepare(self)
-        with open(os.path.join(self.dir, "replay.sh"), "w",
-                  encoding="utf-8") as f:
-            f.write(f"#!/bin/sh\n{self.replay()}\n")
 
     def variables(self):
         """The store of variables as the scenario wants it."""
@@ -119,6 +128,7 @@ class Boot:
         watch = Watch(self)
         while self.child.poll() is None:
             self.cpu_seconds = cpu_seconds(self.child.pid) or self.cpu_seconds
+            self.look()
             ended = watch.look()
             if ended:
                 self.child.kill()
@@ -129,6 +139,9 @@ class Boot:
             ended = "exited"
         self.seconds = time.monotonic() - self.started
         return ended
+
+    def look(self):
+        """Called while the child runs."""
 
     def stop(self):
         if self.child and self.child.poll() is None:

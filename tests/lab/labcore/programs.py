@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Programs of this machine, with what they load, in an archive."""
+"""Programs: the lab's own, and those of this machine in an archive."""
 
+import glob
 import os
 import re
 import subprocess
@@ -11,6 +12,28 @@ from .errors import LabError
 def read(path):
     with open(path, "rb") as f:
         return f.read()
+
+
+# What ../runner, on a machine that is no emulated host, has of init.
+SHARED = ("nested", "plan", "qmp", "report", "trace", "util", "verdict")
+
+
+def sources(lab, folder):
+    """Of the static C program of FOLDER: init, guest or runner."""
+    found = sorted(glob.glob(os.path.join(lab, folder, "*.c")))
+    if folder == "runner":
+        found += [os.path.join(lab, "init", name + ".c") for name in SHARED]
+    return found
+
+
+def compile_static(files, cc, output):
+    command = [*cc.split(), "-static", "-O2", "-s", "-Wall", "-Wextra",
+               "-Wno-missing-field-initializers", "-Werror",
+               "-D_GNU_SOURCE", "-o", output, *files]
+    done = subprocess.run(command, text=True, capture_output=True)
+    if done.returncode:
+        raise LabError(f"{os.path.basename(output)} does not compile:\n"
+                       f"{' '.join(command)}\n{done.stderr}")
 
 
 def stripped(path, scratch):

@@ -57,6 +57,24 @@ def vendor_certificate(shim):
     return certificate
 
 
+def _element(der, at):
+    """(where its contents start, where they end) of the DER element at AT."""
+    size, start = der[at + 1], at + 2
+    if size & 0x80:
+        start += size & 0x7f
+        size = int.from_bytes(der[at + 2:start], "big")
+    return start, start + size
+
+
+def subject(certificate):
+    """The name, in DER, of whom a certificate speaks of."""
+    at = _element(certificate, _element(certificate, 0)[0])[0]
+    # version, serial number, algorithm, issuer, validity
+    for _ in range(5):
+        at = _element(certificate, at)[1]
+    return certificate[at:_element(certificate, at)[1]]
+
+
 def _long_name(image, name):
     """`/offset` of a name that stands in the image's string table."""
     pe = struct.unpack_from("<I", image, 0x3c)[0]
