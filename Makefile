@@ -57,9 +57,9 @@ $(B)/stamps/fetch-7.2: $(B)/config.mk scripts/inputs scripts/fetch
 
 extract-qemu: $(B)/stamps/fetch
 	@python3 scripts/tree.py extract qemu $(QEMU_SRC)
-# Debian 13's own 6.12, for packages alone.
+# What the packages for Debian 13 are made of: its own.
 $(B)/stamps/fetch-deb13: $(B)/config.mk scripts/inputs scripts/fetch
-	@$(fetch) linux-deb13
+	@$(fetch) linux-deb13 qemu libvirt-deb13
 	@touch $@
 
 extract-linux-deb13: $(B)/stamps/fetch-deb13
@@ -123,6 +123,9 @@ deb: tree-linux-deb13
 	@scripts/deb
 # Its modules on Debian's own kernel
 lab-deb13: deb lab
+# Debian itself, on whose disk apt has installed them
+debian-host: deb lab
+	@scripts/debian-host
 
 lab-7.2: qemu firmware linux-7.2
 	@scripts/initramfs 7.2
@@ -140,7 +143,7 @@ boot: lab-$(KERNEL) \
 check: lab libvirt
 	@scripts/check quick
 check-full: lab libvirt lab-libvirt lab-upstream-qtests lab-7.2-debug \
-		lab-6.12-debug
+		lab-6.12-debug deb
 	@scripts/check full
 check-qemu: qemu
 	@scripts/check qemu
@@ -149,8 +152,17 @@ check-kvm: qemu
 	@scripts/check kvm
 check-libvirt: libvirt
 	@scripts/check libvirt
+ifeq ($(HOST),native)
+$(if $(filter-out bench,$(MAKECMDGOALS)),$(error HOST=native is for make bench alone))
+# This machine's own KVM; BENCH takes further options.
+bench: qemu firmware
+	@mkdir -p $(B)/report
+	@scripts/perennial-bench --scenario $(SCENARIO) \
+		--output $(B)/report/bench.json $(BENCH)
+else
 bench: lab-$(KERNEL)
 	@$(run) --runs drop,default,keep --output $(B)/report/bench.json
+endif
 
 # All of QEMU's own qtests for x86_64, on this machine.
 check-qtests: qemu firmware firmware-ipxe
@@ -203,7 +215,8 @@ selftests: lab
 clean:
 	@rm -rf $(B)/qemu* $(B)/linux-* $(B)/selftests* $(B)/lab $(B)/report \
 		$(B)/firmware* $(B)/optionrom $(B)/logs $(B)/meson $(B)/libvirt \
-		$(B)/apt $(B)/deb/*.deb $(B)/deb/built $(B)/deb/lab
+		$(B)/apt $(addprefix $(B)/deb/,kvm tools qemu libvirt checked lab \
+		host host.ext4 host.vmlinuz host.initrd host.made)
 # An edit tree holds a person's work.
 distclean:
 	@for d in $(B)/edit/*; do [ ! -e "$$d" ] || { echo "distclean: error:" \
@@ -221,11 +234,15 @@ help:
 ## make check          every quick test; the last line counts them
 ## make check-full     the slow ones, too
 ## make bench          all policies of a scenario, report in build/report/bench.*
+##      HOST=native    on this machine's own KVM (docs/benchmark.md), with
+##      BENCH=OPTIONS  of scripts/perennial-bench
 ## make qemu, linux, firmware, lab    build only that
 ## make linux-7.2                     likewise, from sid's source
-## make deb            packages of the kernel's part for Debian 13, in build/deb
-##                     and, as a repository, in build/apt
+## make deb            packages for Debian 13 of KVM, QEMU, libvirt and tools, as
+##                     an apt repository in build/apt
 ## make lab-deb13      for KERNEL=deb13: Debian 13's kernel with their modules
+## make debian-host    a Debian host with them in the lab, in some 20 min: Secure
+##                     Boot, virsh at work, and back to Debian's own
 ## make libvirt                       those tests of libvirt that its series can
 ##                                    break
 ## make linux-debug, linux-7.2-debug  the host kernels with debugging
@@ -255,7 +272,7 @@ help:
 .PHONY: all help boot check check-full check-qemu check-kvm check-qtests bench \
 	compare bench-paths check-model \
 	qemu linux firmware firmware-ipxe lab lab-libvirt lab-upstream-qtests \
-	lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 deb lab-deb13 \
+	lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 deb lab-deb13 debian-host \
 	libvirt check-libvirt \
 	linux-debug linux-7.2-debug clean distclean series-check \
 	check-patches check-mutations selftests \
