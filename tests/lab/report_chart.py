@@ -19,11 +19,12 @@ import report_model as model
 
 # Drawn in colours that stand for CSS variables; _inline() swaps them.
 FG, MUTED, GRID, LINK = "#010203", "#020304", "#030405", "#040506"
-RUN_COLOURS = ("#0a0101", "#0a0202", "#0a0303", "#0a0404")
+RUN_COLOURS = ("#0a0101", "#0a0202", "#0a0303", "#0a0404",
+               "#0a0505", "#0a0606", "#0a0707", "#0a0808")
 CSS = {FG: "--fg", MUTED: "--muted", GRID: "--grid", LINK: "--link"}
 CSS.update({colour: f"--run{i}" for i, colour in enumerate(RUN_COLOURS)})
 # Shapes too, since colour alone does not tell runs apart for everybody.
-MARKERS = ("o", "D", "s", "^")
+MARKERS = ("o", "D", "s", "^", "v", "<", ">", "|")
 
 WIDTH = 4.6                      # inches at 72 per inch: about the width of a phone
 ROW, TIME_ROW = 0.47, 0.27
@@ -96,8 +97,9 @@ def _draw_counters(axes, rows, right):
                       markersize=(11 if i == 0 else 6.5), linestyle="none")
 
 
-def _draw_times(axes, report, times):
-    longest = max(times) or 1
+def _draw_times(axes, report, phase, times):
+    spread = model.spread_rows(report, phase)
+    longest = max(times + [time for _, row in spread for time in row]) or 1
     axes.set_xlim(0, longest)
     axes.set_ylim(len(times) - 0.5, -1.2)
     axes.axis("off")
@@ -115,6 +117,8 @@ def _draw_times(axes, report, times):
               ha="right", fontweight="bold")
     for i, time in enumerate(times):
         axes.barh(i, time, color=_colour(i), height=0.62)
+        if spread:
+            axes.plot([row[i] for _, row in spread], [i + 0.36] * 2, color=FG, linewidth=1.2)
         inside = time > longest * 0.25
         axes.text(time - longest * 0.015 if inside else time + longest * 0.015, i,
                   f"{time / 1e9:,.2f}", color="#fffffe" if inside else FG, fontsize=10,
@@ -145,10 +149,11 @@ def draw(report, phase, prefix, title, desc):
     rows = model.counter_rows(report, phase)
     times = model.guest_times(report, phase)
     # One scale for all phases, or the eye compares lengths that mean different things.
-    top = max(value for name in report.phase_names
-              for _, _, _, values in model.counter_rows(report, name) for value in values)
+    top = max((value for name in report.phase_names
+               for _, _, _, values in model.counter_rows(report, name) for value in values),
+              default=0)
     right = max(1.0, _position(top)) + 0.2
-    heights = [ROW * (len(rows) + 0.7)]
+    heights = [ROW * (len(rows) + 0.7) if rows else 0.3]
     if times:
         heights.append(TIME_ROW * (len(times) + 1.4))
     total = sum(heights) + 0.1
@@ -161,10 +166,12 @@ def draw(report, phase, prefix, title, desc):
             axes = figure.add_axes([0.01, (bottom + (0.22 if i == 0 else 0)) / total, 0.98,
                                     (height - (0.22 if i == 0 else 0)) / total])
             axes.patch.set_visible(False)
-            if i == 0:
+            if i:
+                _draw_times(axes, report, phase, times)
+            elif rows:
                 _draw_counters(axes, rows, right)
             else:
-                _draw_times(axes, report, times)
+                axes.axis("off")
         figure.patch.set_visible(False)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})

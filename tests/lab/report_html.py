@@ -9,10 +9,12 @@ import report_model as model
 STYLE = """
 :root { color-scheme: light dark; --font: system-ui, sans-serif;
   --bg: #fcfcfa; --fg: #1c1d22; --muted: #5c6068; --grid: #e3e4e6; --link: #b9bec6;
-  --run0: #b3541e; --run1: #1f5fa8; --run2: #2d7d46; --run3: #7a4a9e; --on-run: #fff; }
+  --run0: #b3541e; --run1: #1f5fa8; --run2: #2d7d46; --run3: #7a4a9e;
+  --run4: #8a6d00; --run5: #b0305c; --run6: #00757a; --run7: #5c6068; --on-run: #fff; }
 @media (prefers-color-scheme: dark) { :root {
   --bg: #16181c; --fg: #e8e8e6; --muted: #a0a5ae; --grid: #2e3238; --link: #565c66;
-  --run0: #f0955a; --run1: #79b4f5; --run2: #74c88e; --run3: #c49be6; --on-run: #16181c; } }
+  --run0: #f0955a; --run1: #79b4f5; --run2: #74c88e; --run3: #c49be6;
+  --run4: #d9bd4d; --run5: #f08aab; --run6: #5fc8cc; --run7: #a0a5ae; --on-run: #16181c; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.2rem 1rem 3rem; max-width: 68rem; background: var(--bg);
   color: var(--fg); font: 1rem/1.5 var(--font); }
@@ -45,7 +47,9 @@ b, strong { white-space: nowrap; }
   th:first-child { min-width: 7rem; max-width: 11rem; } }
 """
 SHAPES = ('<circle cx="5" cy="5" r="5"/>', '<path d="M5 0 10 5 5 10 0 5z"/>',
-          '<path d="M0 0h10v10H0z"/>', '<path d="M5 0 10 10H0z"/>')
+          '<path d="M0 0h10v10H0z"/>', '<path d="M5 0 10 10H0z"/>',
+          '<path d="M0 0h10L5 10z"/>', '<path d="M10 0v10L0 5z"/>',
+          '<path d="M0 0 10 5 0 10z"/>', '<path d="M3 0h4v10H3z"/>')
 
 
 def _list(words):
@@ -59,6 +63,13 @@ def _key(report):
                      f'fill="var(--run{i % len(SHAPES)})">{SHAPES[i % len(SHAPES)]}</svg>'
                      f"{escape(run.name)}</li>")
     return f'<ul class="key" aria-label="runs">{"".join(items)}</ul>'
+
+
+def _machines(report):
+    lines = [f"{report.vendor} host, Linux {report.kernel}, {report.emulator}"] \
+        if report.emulator else []
+    return "".join(f'<p class="muted">{escape(line)}</p>\n'
+                   for line in [*lines, *report.machines])
 
 
 def _lead(report):
@@ -75,8 +86,10 @@ def _lead(report):
             sentences.append(f"<b>{escape(phase)}</b>: {escape(best[1])} from "
                              f"{best[2][0]:,} to <strong>{best[2][-1]:,}</strong>")
         times = model.guest_times(report, phase)
-        if times and best:
-            sentences[-1] += (f", guest time from {model.seconds(times[0])} to "
+        if times and (best or report.native):
+            sentences += [] if best else [f"<b>{escape(phase)}</b>"]
+            sentences[-1] += (f"{',' if best else ':'} guest time from "
+                              f"{model.seconds(times[0])} to "
                               f"<strong>{model.seconds(times[-1])}</strong>")
     if len(report.runs) < 2 or not sentences:
         return ""
@@ -110,9 +123,14 @@ def _counter_table(report, phase):
             for _, label, source, values in model.counter_rows(report, phase)]
     times = model.guest_times(report, phase)
     if times:
-        rows.append(["guest time<small>virtual time of the emulated host</small>"]
+        what = "real time, the median" if report.native else "virtual time of the emulated host"
+        rows.append([f"guest time<small>{what}</small>"]
                     + [model.seconds(time) for time in times] + _ratio_cells(times))
-    return _table(f"{escape(phase)}: what the host kernel's tracing counted", heads, rows)
+    rows += [[f"<small>{label}</small>"] + [model.seconds(time) for time in times]
+             + [""] * (len(times) - 1) for label, times in model.spread_rows(report, phase)]
+    what = f"not counted by tracing: {escape(report.uncounted)}" if report.uncounted else \
+        "what the host kernel's tracing counted"
+    return _table(f"{escape(phase)}: {what}", heads, rows)
 
 
 def _role_table(report, phase):
@@ -139,6 +157,16 @@ def _stat_table(report, phase):
                   ["statistic"] + [escape(run.name) for run in report.runs],
                   [[escape(name)] + [_number(value) for value in values]
                    for name, values in rows])
+
+
+def _how(report):
+    counted = any(phase.counters for run in report.runs for phase in run.phases.values())
+    texts = ["How often each thing happened, on a logarithmic scale: a step of the grid is\n"
+             "ten times. Left is less work."] if counted else []
+    if any(model.spread_rows(report, phase) for phase in report.phase_names):
+        texts.append("Bars of time end at the median; lines go from the shortest to the "
+                     "longest\nrepetition.")
+    return " ".join(texts)
 
 
 def _chart(report, phase, prefix):
@@ -175,12 +203,9 @@ def render(report):
 </head>
 <body>
 <h1>{escape(report.scenario)}</h1>
-<p class="muted">{escape(report.vendor)} host, Linux {escape(report.kernel)}, \
-{escape(report.emulator)}</p>
-{_lead(report)}
+{_machines(report)}{_lead(report)}
 {_key(report)}
-<p class="muted">How often each thing happened, on a logarithmic scale: a step of the grid is
-ten times. Left is less work.</p>
+<p class="muted">{_how(report)}</p>
 <div class="charts">
 {charts}</div>
 {tables}{note}</body>

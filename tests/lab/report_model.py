@@ -21,9 +21,11 @@ COUNTERS = (
     ("slot_deletes", "memslot deletions", "kvm_set_memslot with KVM_MR_DELETE"),
     ("smm_transitions", "SMM transitions", "kvm_smm_changed"),
 )
-# Virtual time is only there where the emulator's clock is deterministic.
+# Virtual time is only there where the emulator's clock is deterministic; real time,
+# of a benchmark on hardware, has that of each repetition in TIMES.
 GUEST_NS = "guest_ns"
-RESERVED = {GUEST_NS, "roles", "stats"}
+TIMES = "times"
+RESERVED = {GUEST_NS, TIMES, "roles", "stats"}
 # What is known of a root's role: (key, heading).
 ROLE_COUNTS = (
     ("loads", "loads"),
@@ -51,8 +53,10 @@ class Role:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    counters: dict          # key -> int, every key of COUNTERS and any further ones
-    guest_ns: int | None
+    counters: dict          # key -> int, every key of COUNTERS and any further ones;
+                            # on hardware those that the user's rights reach
+    guest_ns: int | None    # the median, if there are repetitions
+    times: tuple            # of the repetitions, sorted; else empty
     roles: tuple            # of Role; empty where the host kernel has no such tracepoints
     stats: dict             # the feature's own statistics, may be empty
 
@@ -70,6 +74,10 @@ class Report:
     kernel: str
     emulator: str
     runs: tuple
+    native: bool = False    # on hardware: real time
+    uncounted: str = ""     # why tracing counted nothing there
+    machines: tuple = ()    # lines that say on what
+    scale: tuple = ()       # size and rounds of the workload; empty if not said
 
     @property
     def phase_names(self):
@@ -141,15 +149,20 @@ def _roles(value, where):
     return roles
 
 
-def _phase(value, where):
+def _times(value, where):
+    _want(value, list, where, "a list")
+    return tuple(sorted(_count(time, f"{where}[{i}]") for i, time in enumerate(value)))
+
+
+def _phase(value, where, native):
     _want(value, dict, where, "an object")
     counters = {key: _count(_get(value, key, where), f"{where}.{key}")
-                for key, _, _ in COUNTERS}
+                for key, _, _ in COUNTERS if key in value or not native}
     # A counter that this version does not know is shown under its own name.
     for key in value:
         if key not in RESERVED and key not in counters:
             counters[_name(key, where)] = _count(value[key], f"{where}.{key}")
-    if counters["slot_deletes"] > counters["slot_ioctls"]:
+    if counters.get("slot_deletes", 0) > counters.get("slot_ioctls", MAX_COUNT):
         raise ReportError(f"{where}.slot_deletes: {counters['slot_deletes']} is more than "
                           f"slot_ioctls, {counters['slot_ioctls']}, that they are part of")
     guest_ns = value.get(GUEST_NS)
@@ -159,17 +172,18 @@ def _phase(value, where):
     stats = _want(value.get("stats", {}), dict, f"{where}.stats", "an object")
     stats = {_name(key, f"{where}.stats"): _count(item, f"{where}.stats.{key}")
              for key, item in stats.items()}
-    return Phase(counters=counters, guest_ns=guest_ns, roles=roles, stats=stats)
+    return Phase(counters=counters, guest_ns=guest_ns, roles=roles, stats=stats,
+                 times=_times(value.get(TIMES, []), f"{where}.{TIMES}"))
 
 
-def _run(value, where):
+def _run(value, where, native):
     _want(value, dict, where, "an object")
     name = _name(_get(value, "name", where), f"{where}.name")
     phases = _want(_get(value, "phases", where), dict, f"{where}.phases", "an object")
     if not phases:
         raise ReportError(f"{where}.phases: expected at least one phase, found none")
     return Run(name=name, phases={_name(key, f"{where}.phases"):
-                                  _phase(item, f"{where}.phases.{key}")
+                                  _phase(item, f"{where}.phases.{key}", native)
                                   for key, item in phases.items()})
 
 
@@ -183,7 +197,8 @@ def parse(value):
     runs = _want(_get(value, "runs", ""), list, "runs", "a list")
     if not runs:
         raise ReportError("runs: expected at least one run, found none")
-    runs = tuple(_run(item, f"runs[{i}]") for i, item in enumerate(runs))
+    native = _want(host, dict, "host", "an object").get("native", False) is True
+    runs = tuple(_run(item, f"runs[{i}]", native) for i, item in enumerate(runs))
     for i, run in enumerate(runs):
         if run.name in [earlier.name for earlier in runs[:i]]:
             raise ReportError(f"runs[{i}].name: {run.name!r} is listed twice")
@@ -196,7 +211,31 @@ def parse(value):
             if odd:
                 raise ReportError(f"runs[{i}].phases.{name}.{min(odd)}: is not in both this "
                                   f"run and run {runs[0].name!r}")
-    return Report(scenario=scenario, runs=runs, **lines)
+    uncounted = host.get("uncounted", "")
+    return Report(scenario=scenario, runs=runs, native=native,
+                  uncounted=uncounted and _line(uncounted, "host.uncounted"),
+                  machines=_machine(value.get("machine", {})),
+                  scale=tuple(value[key] for key in ("size", "rounds") if key in value),
+                  **lines)
+
+
+def _machine(value):
+    """What of a machine one wants to read beside its figures, as one line or none."""
+    facts = _want(value, dict, "machine", "an object")
+    if not facts:
+        return ()
+    words = [facts.get("cpu", "unknown processor")]
+    for key, text in (("microcode", "microcode {}"), ("cpus", "{} CPUs"),
+                      ("distribution", "{}"), ("kernel", "Linux {}"),
+                      ("governor", "governor {}"), ("huge_pages", "huge pages {}"),
+                      ("qemu", "{}")):
+        if facts.get(key):
+            words.append(text.format(facts[key]))
+    words.append("patched KVM" if facts.get("patched") else "stock KVM")
+    if facts.get("nested"):
+        words.append("itself a virtual machine")
+    line = ", ".join(map(str, words))
+    return (_line(line if len(line) <= 200 else line[:197] + "...", "machine"),)
 
 
 # --- what follows from it ------------------------------------------------------------------
@@ -204,8 +243,9 @@ def parse(value):
 def counter_rows(report, phase):
     """[(key, label, source, [value of each run])], known counters first."""
     known = {key for key, _, _ in COUNTERS}
-    extra = [key for key in report.runs[0].phases[phase].counters if key not in known]
-    rows = COUNTERS + tuple((key, key, "") for key in extra)
+    counted = report.runs[0].phases[phase].counters
+    rows = tuple(row for row in COUNTERS if row[0] in counted)
+    rows += tuple((key, key, "") for key in counted if key not in known)
     return [(key, label, source, [run.phases[phase].counters[key] for run in report.runs])
             for key, label, source in rows]
 
@@ -214,6 +254,14 @@ def guest_times(report, phase):
     """Nanoseconds of each run, or None unless every run has them: no lopsided comparison."""
     times = [run.phases[phase].guest_ns for run in report.runs]
     return None if None in times else times
+
+
+def spread_rows(report, phase):
+    """[(label, [nanoseconds of each run])], none unless a run was repeated."""
+    times = [run.phases[phase].times for run in report.runs]
+    if not all(times) or max(map(len, times)) < 2:
+        return []
+    return [("shortest", [one[0] for one in times]), ("longest", [one[-1] for one in times])]
 
 
 def role_rows(report, phase):

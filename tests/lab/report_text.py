@@ -32,6 +32,8 @@ def _counter_table(report, phase):
     if times:
         lines.append(_row("  guest time", [model.seconds(time) for time in times]
                           + _ratios(times), widths))
+    for label, times in model.spread_rows(report, phase):
+        lines.append(_row(f"    {label}", [model.seconds(time) for time in times], widths))
     return lines
 
 
@@ -65,7 +67,12 @@ def _stat_table(report, phase):
 
 
 def _notes(report):
-    notes = ["counted by the host kernel's tracing; a page is 4 KiB"]
+    notes = [f"not counted by tracing: {report.uncounted}" if report.uncounted else
+             "counted by the host kernel's tracing; a page is 4 KiB"]
+    repeated = max(len(phase.times) for run in report.runs for phase in run.phases.values())
+    if report.native:
+        notes.append(f"guest time: real seconds, the median of {repeated}"
+                     if repeated > 1 else "guest time: real seconds, of one boot")
     if len(report.runs) > 1:
         first = report.runs[0].name
         notes.append(f"{first}/other: how many times as much {first} did; '-': both are 0,")
@@ -75,8 +82,10 @@ def _notes(report):
 
 def render(report):
     """The whole report, one string that ends in a newline."""
-    lines = [f"scenario {report.scenario}",
-             f"host     {report.vendor}, Linux {report.kernel}, {report.emulator}"]
+    lines = [f"scenario {report.scenario}"]
+    if report.emulator:
+        lines.append(f"host     {report.vendor}, Linux {report.kernel}, {report.emulator}")
+    lines += [f"machine  {line}" for line in report.machines]
     for phase in report.phase_names:
         lines += [""] + _counter_table(report, phase)
         lines += _role_table(report, phase)

@@ -14,7 +14,7 @@
     quiet-phase = on | off              no probe is set in the first phase, for
                                         what probes would slow down; no report
     runs = NAME...                      what `run boot` makes if not told
-    hosts = amd intel
+    hosts = amd intel native            native: this machine itself
     archive = FILE                      of build/lab, laid over the initramfs
     [args]
     command = PROGRAM ARGUMENT...       split as a shell would
