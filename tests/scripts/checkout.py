@@ -22,7 +22,7 @@ class Checkout(unittest.TestCase):
                                          ("top", "home", "bin"))
         for path in (self.home, self.bin, self.top / "tests/lab"):
             path.mkdir(parents=True)
-        for name in ("configure", "Makefile"):
+        for name in ("configure", "Makefile", "meson.build"):
             shutil.copy2(TOP / name, self.top / name)
         shutil.copytree(TOP / "scripts", self.top / "scripts",
                         ignore=shutil.ignore_patterns("__pycache__"))

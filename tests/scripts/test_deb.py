@@ -22,20 +22,56 @@ class Refusals(Checkout):
         self.tool("id", "echo 0\n")
         self.refused(self.deb(), "build/inputs/linux-deb13", "make deb")
 
+    def test_source_that_is_not_fetched(self):
+        for name, what in (("kvm", "linux-deb13"), ("qemu", "qemu"),
+                           ("libvirt", "libvirt-deb13")):
+            self.refused(self.run_in("scripts/deb-source", "--inputs", name),
+                         f"build/inputs/{what}", "make deb")
+
+    def test_source_of_no_package(self):
+        self.refused(self.run_in("scripts/deb-source", "bash", self.home / "src"),
+                     "'bash'", "kvm, tools, qemu or libvirt is accepted")
+
+    def test_no_space(self):
+        self.tool("id", "echo 0\n")
+        self.tool("git", "echo 1000000000\n")
+        self.tool("df", "echo; echo / 9 9 99 9 /\n")
+        inputs = self.top / "build/inputs"
+        inputs.mkdir(parents=True)
+        for name in ("linux-deb13", "qemu", "libvirt-deb13"):
+            (inputs / name).write_text("p 6.12.118-1 f s\n")
+        lists = self.home / ".cache/perennial/apt"
+        lists.mkdir(parents=True)
+        (lists / "sources.list").write_text("")
+        result = self.deb()
+        self.refused(result, "not enough disk space", "99 MiB available")
+
 
 class Packages(unittest.TestCase):
     def test_words_are_those_that_are_replaced(self):
-        script = (TOP / "scripts/deb").read_text()
+        script = (TOP / "scripts/deb-source").read_text()
         for path in (TOP / "packaging").rglob("debian/*"):
             for word in re.findall(r"@[A-Z]+@", path.read_text()):
                 self.assertIn(f"s|{word}|", script, path)
 
     def test_scripts_of_packages_are_sound(self):
         scripts = [*(TOP / "packaging").rglob("*.postinst"),
-                   TOP / "packaging/check"]
-        self.assertEqual(len(scripts), 2)
+                   TOP / "packaging/build", TOP / "packaging/check",
+                   TOP / "packaging/qemu/prepare"]
+        self.assertEqual(len(scripts), 4)
         for path in scripts:
             subprocess.run(["sh", "-n", path], check=True)
+
+    def test_the_way_back_is_the_documented_one(self):
+        """What packaging/check does at its end, docs/install.md says."""
+        check = (TOP / "packaging/check").read_text()
+        page = (TOP / "docs/install.md").read_text()
+        check, page = (" ".join(text.replace("\\\n", " ").split())
+                       for text in (check, page))
+        command = re.search(r"has this line. apt-get install -y (--purge .*?}'\))",
+                            check)[1]
+        self.assertIn(f"apt install {command}", page)
+        self.assertIn("perennial-kvm-dkms- perennial-tools- $(dpkg-query", command)
 
     def test_all_options_are_in_the_man_page(self):
         page = (TOP / "packaging/tools/kvm-roots.1").read_text()
