@@ -220,7 +220,7 @@ def parse(value):
 
 
 def _machine(value):
-    """What of a machine one wants to read beside its figures, as one line or none."""
+    """What of a machine one wants to read beside its figures, one line or none."""
     facts = _want(value, dict, "machine", "an object")
     if not facts:
         return ()
@@ -228,7 +228,7 @@ def _machine(value):
     for key, text in (("microcode", "microcode {}"), ("cpus", "{} CPUs"),
                       ("distribution", "{}"), ("kernel", "Linux {}"),
                       ("governor", "governor {}"), ("huge_pages", "huge pages {}"),
-                      ("qemu", "{}")):
+                      ("qemu", "{}"), ("guest_kernel", "guest Linux {}")):
         if facts.get(key):
             words.append(text.format(facts[key]))
     words.append("patched KVM" if facts.get("patched") else "stock KVM")

@@ -127,7 +127,7 @@ class Boot:
         """exited, stall or time-out.  Ends the child by its own handle."""
         watch = Watch(self)
         while self.child.poll() is None:
-            self.cpu_seconds = cpu_seconds(self.child.pid) or self.cpu_seconds
+            self.cpu_seconds = self.used() or self.cpu_seconds
             self.look()
             ended = watch.look()
             if ended:
@@ -139,6 +139,10 @@ class Boot:
             ended = "exited"
         self.seconds = time.monotonic() - self.started
         return ended
+
+    def used(self):
+        """CPU seconds of the child and all its own."""
+        return cpu_seconds(self.child.pid)
 
     def look(self):
         """Called while the child runs."""

@@ -6,6 +6,7 @@ links, beside the plan, and the runner (../runner) works in it.
 """
 
 import glob
+import hashlib
 import os
 import platform
 import time
@@ -142,6 +143,12 @@ class Guest:
                                f"efivarfs in {os.path.normpath(folder)}")
         return module
 
+    def facts(self):
+        """What times depend on, besides the machine."""
+        code = read(self.find(CODE))
+        return {"guest_kernel": self.release,
+                "firmware_sha256": hashlib.sha256(code).hexdigest()}
+
     def make(self):
         """Once: the initramfs, and the store of variables with Secure Boot on."""
         if self.made:
@@ -222,10 +229,15 @@ class Boot(boot.Boot):
             result.reason += f"; {said[-1]}"
         return result
 
+    def used(self):
+        """Real seconds: it is quiet beside what is timed, and silence counts."""
+        return time.monotonic() - self.started
+
     def wait(self):
         try:
             return super().wait()
         finally:
+            self.stop()
             if self.trace != "off":
                 tracing.remove(self.host.machine, self.trace)
 

@@ -59,9 +59,12 @@ def named(others):
 
 
 def _append(machine, text):
-    with open(machine.path(f"{TRACING}/kprobe_events"), "a",
-              encoding="ascii") as f:
-        f.write(text + "\n")
+    # Python's own "a" looks for the end, which the file has none of.
+    fd = os.open(machine.path(f"{TRACING}/kprobe_events"), os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(fd, f"{text}\n".encode())
+    finally:
+        os.close(fd)
 
 
 def why_not(machine, uid=None):
