@@ -116,7 +116,8 @@ class Report(unittest.TestCase):
         self.assertIn("machine  AMD EPYC 7543 32-Core Processor, microcode 0xa0011d1, "
                       "64 CPUs", text)
         self.assertIn("patched KVM", text)
-        self.assertIn("\n    shortest  ", text)
+        self.assertIn("\n    shortest                          7.08 s", text)
+        self.assertIn("\n    longest                           7.13 s", text)
         self.assertIn("\n  TDP faults mapped  ", text)
         self.assertIn("guest time: real seconds, the median of 2", text)
 
@@ -169,6 +170,8 @@ class Compare(unittest.TestCase):
         both = report_compare.side_by_side(self.reports())
         self.assertEqual([run.name for run in both.runs],
                          ["stock:default", "ours:keep"])
+        for run in both.runs:
+            self.assertEqual(run.phases["boot"].counters, {})
         text = report_text.render(both)
         self.assertIn("machine  stock: AMD EPYC 7543", text)
         self.assertIn("stock KVM", text)
