@@ -29,6 +29,7 @@ MARKERS = ("o", "D", "s", "^", "v", "<", ">", "|")
 WIDTH = 4.6                      # inches at 72 per inch: about the width of a phone
 ROW, TIME_ROW = 0.47, 0.27
 ZERO = -0.75                     # where 0 stands, in decades left of 1
+WORDS = 3                        # runs, up to which there is room for the ratios
 
 
 def _colour(i):
@@ -86,8 +87,9 @@ def _draw_counters(axes, rows, right):
     left = axes.get_xlim()[0]
     for y, (_, label, _, values) in enumerate(rows):
         axes.text(left, y - 0.36, label, color=FG, fontsize=11.5, va="center")
-        axes.text(right, y - 0.36, _verdict(values), color=FG, fontsize=11.5,
-                  va="center", ha="right", fontweight="bold")
+        if len(values) <= WORDS:
+            axes.text(right, y - 0.36, _verdict(values), color=FG, fontsize=11.5,
+                      va="center", ha="right", fontweight="bold")
         dots = [_position(value) for value in values]
         axes.plot([min(dots), max(dots)], [y, y], color=LINK, linewidth=3,
                   solid_capstyle="round", zorder=2)
@@ -113,8 +115,9 @@ def _draw_times(axes, report, phase, times):
         else:
             faster.append(f"{number:.3g}× as fast" if number > 1
                           else f"{1 / number:.3g}× as slow")
-    axes.text(longest, -0.85, ", ".join(faster), color=FG, fontsize=11.5, va="center",
-              ha="right", fontweight="bold")
+    if len(times) <= WORDS:
+        axes.text(longest, -0.85, ", ".join(faster), color=FG, fontsize=11.5, va="center",
+                  ha="right", fontweight="bold")
     for i, time in enumerate(times):
         axes.barh(i, time, color=_colour(i), height=0.62)
         if spread:
