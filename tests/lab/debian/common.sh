@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Shared by proof and its stages: steps, virsh, the guest's console.
 state=/var/lib/perennial-lab
-out=/tmp/out serial=/srv/guest/guest.serial
+out=/tmp/out serial=/srv/guest/guest.serial from=0
 mkdir -p $state /tmp/xml
 tests=$(cat $state/tests 2>/dev/null || echo 0)
 export LIBVIRT_DEFAULT_URI=qemu:///system LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
