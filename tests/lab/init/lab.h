@@ -71,7 +71,7 @@ struct plan {
 	bool count_sptes, count_exits;
 	bool quiet_phase;		/* nothing is counted in the first one */
 	bool debug;			/* ask the debug kernel at the end */
-	const char *trace;		/* "off", or whose instance; NULL: all ours */
+	const char *trace;		/* "off", or an instance; NULL: the lab's */
 	char *argv[MAX_ARGS + 1];
 	int argc;
 	struct phase phases[MAX_PHASES];

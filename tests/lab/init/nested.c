@@ -307,7 +307,7 @@ static int open_pipes(struct nested *n)
 	return 0;
 }
 
-/* A command, or NULL for the greeting.  The pipe does not tell of QEMU's end. */
+/* @json, or NULL for the greeting.  The pipe does not tell of QEMU's end. */
 static bool ask(struct nested *n, const char *json)
 {
 	int err = qmp_command(n->qmp, json, NULL, 1);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The verdict channel: numbered lines on a serial port (or, on a machine that
- * is no emulated host, in a file) of their own, so that console noise can't fake
- * a pass and a lost line can't go unseen.
+ * is no emulated host, in a file) of their own, so that console noise can't
+ * fake a pass and a lost line can't go unseen.
  */
 #include <errno.h>
 #include <fcntl.h>

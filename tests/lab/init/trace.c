@@ -106,7 +106,7 @@ static const struct {
 	{ "pm_timer_reads", PIO, "port", "256" PM_TIMER, add_hits },
 };
 
-/* Where triggers are set, and the group of our probes, which all instances see. */
+/* Where triggers are set, and our probes' group, which all instances see. */
 static char instance[80] = TRACING;
 static char group[32] = "lab";
 
@@ -191,7 +191,8 @@ static int add_trigger(const char *event, const char *text)
 {
 	char path[160];
 
-	return append_file(event_file(path, sizeof(path), event, "trigger"), text);
+	return append_file(event_file(path, sizeof(path), event, "trigger"),
+			   text);
 }
 
 static int set_probe(size_t p)
@@ -225,7 +226,8 @@ static int set_hist(const char *event, const char *keys, const char *size)
 
 static int set_exits(void)
 {
-	int err = add_probe('r', COALESCED, "coalesced_mmio_write ret=$retval:s32");
+	int err = add_probe('r', COALESCED,
+			    "coalesced_mmio_write ret=$retval:s32");
 
 	for (size_t i = 0; i < ARRAY_SIZE(exit_hists) && !err; i++) {
 		name_index(exit_hists[i].counter);

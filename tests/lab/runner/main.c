@@ -2,7 +2,7 @@
 /*
  * runner FOLDER: run the nested guest of FOLDER/plan on this machine as it is,
  * and report to FOLDER/verdict.log, as the lab's host init does on ttyS1; what
- * it, QEMU and the guest print goes to FOLDER/console.log.  Both files are there.
+ * it, QEMU and the guest print goes to FOLDER/console.log.  Both files exist.
  *
  * Nothing is mounted, loaded or set for others: huge pages are turned off for
  * this process and QEMU alone.
@@ -21,7 +21,8 @@ static int redirect(const char *path)
 {
 	int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
 
-	if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0)
+	if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 ||
+	    dup2(fd, STDERR_FILENO) < 0)
 		return -errno;
 	return 0;
 }
@@ -30,8 +31,8 @@ static void run(const struct plan *plan)
 {
 	report_begin(plan->scenario, plan->run);
 	if (strcmp(plan->kind, "nested"))
-		report_test("plan", "fail", "infrastructure: a %s needs the lab",
-			    plan->kind);
+		report_test("plan", "fail",
+			    "infrastructure: a %s needs the lab", plan->kind);
 	else if (prctl(PR_SET_THP_DISABLE, !plan->huge_pages, 0, 0, 0))
 		report_test("thp", "fail", "infrastructure: huge pages: %s",
 			    strerror(errno));
