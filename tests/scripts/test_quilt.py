@@ -32,7 +32,8 @@ Package: qemu-system-data
 Architecture: all
 """
 RULES = "enable-system = $(if $(filter qemu-system,x),y)\n" \
-    "common_configure_opts = \\\n\t--prefix=/usr\n"
+    "common_configure_opts = \\\n\t--prefix=/usr\n" \
+    "binary:\n\tdh_shlibdeps -a -Nqemu-user\n"
 
 
 class Folder(unittest.TestCase):
@@ -113,6 +114,7 @@ class Prepare(Folder):
         self.assertIn("enable-system = y\n", rules)
         self.assertIn("--target-list=i386-softmmu,x86_64-softmmu\n"
                       "common_configure_opts = \\\n", rules)
+        self.assertNotIn("qemu-user", rules)
         # make would make it anew.
         self.assertGreaterEqual((self.dir / "debian/control").stat().st_mtime_ns,
                                 (self.dir / "debian/control-in").stat().st_mtime_ns)
