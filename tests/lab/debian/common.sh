@@ -35,7 +35,8 @@ why()
     echo "# /var/log/libvirt/qemu/guest.log"
     tail -n 8 /var/log/libvirt/qemu/guest.log 2>/dev/null | quote
     echo "# journal"
-    journalctl -b -n 25 --no-pager -o cat 2>/dev/null | quote
+    journalctl -b -n 100 --no-pager -o cat 2>/dev/null |
+        grep -v 'apparmor="STATUS"' | tail -n 25 | quote
 }
 
 # said WORDS...: each is in what was printed last (basic regular expressions).
@@ -101,6 +102,16 @@ console()
 guest_says()
 {
     wait_for "$1" console "$2" && heard | grep -a -m 1 -e "$2" | quote
+}
+
+# boots_again: with Secure Boot, and the UEFI variable that it last wrote.
+boots_again()
+{
+    last=$(grep -a -o 'guest: variable is [0-9]*' $serial | tail -n 1 | tr -dc 0-9)
+    fresh
+    "$@" && guest_says 600 'guest: SecureBoot=1 SetupMode=0' &&
+        guest_says 60 "guest: variable was ${last:-none}\$" &&
+        guest_says 60 "guest: variable is $((last + 1))\$"
 }
 
 alive()
