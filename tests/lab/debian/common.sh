@@ -48,10 +48,24 @@ said()
     done
 }
 
+# typed WORDS...: as a user would
+typed()
+{
+    printf '#'
+    for word
+    do
+        case $word in
+        *[\{\&\ ]*) printf " '%s'" "$word" ;;
+        *) printf ' %s' "$word" ;;
+        esac
+    done
+    echo
+}
+
 # run COMMAND...: as typed, with its output, at most 40 lines of it.
 run()
 {
-    echo "# $*"
+    typed "$@"
     timeout 600 "$@" >$out 2>&1
     status=$?
     grep -v '^ *$' $out | head -n 40 | quote
@@ -62,7 +76,7 @@ run()
 # quiet COMMAND...: the same, without its output.
 quiet()
 {
-    echo "# $*"
+    typed "$@"
     timeout 600 "$@" >$out 2>&1
 }
 
