@@ -47,6 +47,85 @@ class Refusals(Checkout):
         self.refused(result, "not enough disk space", "99 MiB available")
 
 
+class Builds(Checkout):
+    """With a mirror, a chroot and sources that pretend."""
+
+    def setUp(self):
+        super().setUp()
+        self.tool("id", "echo 0\n")
+        self.tool("git", "echo 1000000000\n")
+        self.tool("apt-ftparchive", "exit 0\n")
+        # The last but one argument: the root is made of one file.
+        self.tool("mmdebstrap", """
+for new; do case $new in *.new.tar) break ;; esac; done
+d=$(mktemp -d); mkdir $d/boot $d/srv; : >"$d/boot/vmlinuz-6.12.118+deb13-amd64"
+tar -C $d -cf "$new" .; rm -r $d
+""")
+        # --mount sh -euc SCRIPT sh ROOT COMMAND CCACHE ARCHIVES
+        self.tool("unshare", f"""
+echo "$7" | sed 's/.*; //' >>{self.home}/commands
+[ ! -e {self.home}/broken ] || {{ echo error: it is broken; exit 1; }}
+case $7 in
+*packages) touch "$6/build/p.deb" ;;
+*/srv/check*) mkdir "$6/srv/lab"; echo ok back ;;
+esac
+""")
+        source = self.top / "scripts/deb-source"
+        source.write_text(f"""#!/bin/sh
+if [ "$1" = --inputs ]; then echo {self.home}/$2; exit; fi
+mkdir -p "$2/src/debian"; : >"$2/src/debian/control"
+""")
+        for name in ("kvm", "tools", "qemu", "libvirt"):
+            (self.home / name).write_text("1")
+        inputs = self.top / "build/inputs"
+        inputs.mkdir(parents=True)
+        for name in ("linux-deb13", "qemu", "libvirt-deb13"):
+            (inputs / name).write_text("p 6.12.118-1 f s\n")
+        lists = self.home / ".cache/perennial/apt"
+        lists.mkdir(parents=True)
+        (lists / "sources.list").write_text("")
+        (self.top / "packaging").mkdir()
+        for name in ("build", "check"):
+            (self.top / "packaging" / name).write_text("")
+
+    def commands(self, status=0):
+        """What ran inside of roots."""
+        log = self.home / "commands"
+        log.unlink(missing_ok=True)
+        result = self.run_in("scripts/deb")
+        self.assertEqual(result.returncode, status, result.stderr)
+        return result, log.read_text().splitlines() if log.exists() else []
+
+    def test_what_has_not_changed_is_not_done_again(self):
+        _, first = self.commands()
+        self.assertEqual([line.split()[1] for line in first],
+                         ["/build.sh"] * 6 + ["/srv/check"])
+        result, again = self.commands()
+        self.assertEqual(again, [])
+        self.assertIn("up to date", result.stdout)
+        (self.home / "qemu").write_text("2")
+        _, one = self.commands()
+        self.assertEqual(one, ["sh /build.sh packages",
+                               "sh /srv/check '6.12.118+deb13'"])
+
+    def test_a_build_that_fails_is_done_again(self):
+        self.commands()
+        (self.home / "qemu").write_text("2")
+        (self.home / "broken").touch()
+        result, _ = self.commands(status=1)
+        self.assertIn("it is broken", result.stderr)
+        # What is there is of before, and installed as it was.
+        self.assertTrue((self.top / "build/deb/qemu/p.deb").exists())
+        (self.home / "broken").unlink()
+        _, again = self.commands()
+        self.assertEqual(len(again), 2)
+
+    def test_a_kernel_that_the_mirror_lacks(self):
+        (self.top / "build/inputs/linux-deb13").write_text("p 6.12.119-1 f s\n")
+        result, _ = self.commands(status=1)
+        self.assertIn("trixie has no kernel 6.12.119+deb13", result.stderr)
+
+
 class Packages(unittest.TestCase):
     def test_words_are_those_that_are_replaced(self):
         script = (TOP / "scripts/deb-source").read_text()
