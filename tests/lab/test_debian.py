@@ -82,7 +82,12 @@ class Reports(unittest.TestCase):
 
     def test_time_out(self):
         told = report("tick 101", ended="time-out")
-        self.assertIn("101 s of its own time, of at most 100", told.failed[0])
+        self.assertIn("101 s of its own time; --virtual-limit is 100", told.failed[0])
+        self.assertIn("--time-limit", report("tick 99", ended="time-out").failed[0])
+
+    def test_the_console_without_a_terminal(self):
+        console = "one\r\n\x1b[0;32m  OK  \x1b[0m two\r\n\x1b[!p\r\n   \n\x1b7three"
+        self.assertEqual(debian.tail(console, 2), ["  OK   two", "three"])
 
     def test_stall(self):
         self.assertIn("stood still", report("tick 3", ended="stall").failed[0])

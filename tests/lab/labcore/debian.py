@@ -22,6 +22,7 @@ from .errors import LabError
 STEP = re.compile(r"(ok|not ok) (\d+) (.+)")
 TICK = re.compile(r"tick (\d+)")
 PLAN = re.compile(r"1\.\.(\d+)")
+CONTROL = re.compile(r"\x1b(?:\[[0-9;?!]*[A-Za-z]|[^\[])")
 COUNTER = re.compile(r"counter (\S+) (\S+) (\d+)")
 
 # What has to be as in the lean lab, whose host runs nothing else: its names in
@@ -93,12 +94,20 @@ def judge(report, console, stopped, limit):
             break
     if stopped == "stall":
         report.fail("the host's virtual time stood still, or nothing was heard of it")
+    elif stopped == "time-out" and report.seconds > limit:
+        report.fail(f"the host was still running after {report.seconds} s of its own time; "
+                    f"--virtual-limit is {limit}")
     elif stopped == "time-out":
-        report.fail(f"the host was still running after {report.seconds} s of its own time, "
-                    f"of at most {limit}, or the emulator after its real time")
+        report.fail("the emulator was still running when its real time was up (--time-limit)")
     elif not (report.reboot or report.ended or panic):
         report.fail("the host went down before its steps were over" if report.count()
                     else "the host never reached its first step")
+
+
+def tail(console, count=15):
+    """Its last lines, as a terminal would leave them."""
+    lines = [CONTROL.sub("", line).strip("\r") for line in console.splitlines()]
+    return [line for line in lines if line.strip()][-count:]
 
 
 def counters(boot, run):
