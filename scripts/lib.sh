@@ -40,3 +40,17 @@ suffix()
 {
     [ "$1" = 6.12 ] || echo "-$1"
 }
+
+# deb13_release: what trixie's kernels of the source that was fetched are called,
+# without their flavour.  From the second upload of an upstream version on that is
+# more than the version.
+deb13_release()
+{
+    read -r _ version _ <"$build/inputs/linux-deb13"
+    release=$(apt-cache -c "$cache/apt/apt.conf" show "linux-image-amd64=$version" \
+              2>/dev/null | sed -n 's/^Depends: linux-image-\([^ ]*\)-amd64 .*/\1/p' |
+              head -n 1)
+    [ -n "$release" ] || die "no kernel of trixie is of linux-source-6.12 $version" \
+        "any more: ./configure fetches the source anew"
+    echo "$release"
+}

@@ -9,6 +9,18 @@ import unittest
 from checkout import TOP, Checkout
 
 
+# "show linux-image-amd64=VERSION": a second upload has a name of its own.
+KERNEL = r"""
+case $4 in
+linux-image-amd64=6.12.118-1) r=6.12.118+deb13 ;;
+linux-image-amd64=6.12.118-2) r=6.12.118+deb13+1 ;;
+*) exit 0 ;;
+esac
+echo "Package: linux-image-amd64"
+echo "Depends: linux-image-$r-amd64 (= ${4#*=})"
+"""
+
+
 class Refusals(Checkout):
     def deb(self, **env):
         return self.run_in("scripts/deb", **env)
@@ -35,6 +47,7 @@ class Refusals(Checkout):
     def test_no_space(self):
         self.tool("id", "echo 0\n")
         self.tool("git", "echo 1000000000\n")
+        self.tool("apt-cache", KERNEL)
         self.tool("df", "echo; echo / 9 9 99 9 /\n")
         inputs = self.top / "build/inputs"
         inputs.mkdir(parents=True)
@@ -54,6 +67,7 @@ class Builds(Checkout):
         super().setUp()
         self.tool("id", "echo 0\n")
         self.tool("git", "echo 1000000000\n")
+        self.tool("apt-cache", KERNEL)
         self.tool("apt-ftparchive", "exit 0\n")
         # The last but one argument: the root is made of one file.
         self.tool("mmdebstrap", """
@@ -120,10 +134,17 @@ mkdir -p "$2/src/debian"; : >"$2/src/debian/control"
         _, again = self.commands()
         self.assertEqual(len(again), 2)
 
+    def source(self, version):
+        (self.top / "build/inputs/linux-deb13").write_text(f"p {version} f s\n")
+
     def test_a_kernel_that_the_mirror_lacks(self):
-        (self.top / "build/inputs/linux-deb13").write_text("p 6.12.119-1 f s\n")
+        self.source("6.12.119-1")
+        self.refused(self.run_in("scripts/deb"), "6.12.119-1", "./configure")
+
+    def test_a_root_with_another_kernel(self):
+        self.source("6.12.118-2")
         result, _ = self.commands(status=1)
-        self.assertIn("trixie has no kernel 6.12.119+deb13", result.stderr)
+        self.assertIn("trixie has no kernel 6.12.118+deb13+1", result.stderr)
 
 
 class Packages(unittest.TestCase):
@@ -147,10 +168,17 @@ class Packages(unittest.TestCase):
         page = (TOP / "docs/install.md").read_text()
         check, page = (" ".join(text.replace("\\\n", " ").split())
                        for text in (check, page))
-        command = re.search(r"has this line. apt-get install -y (--purge .*?}'\))",
+        command = re.search(r"# docs.*? has this line. apt-get install -y (--purge .*?/p'\))",
                             check)[1]
         self.assertIn(f"apt install {command}", page)
         self.assertIn("perennial-kvm-dkms- perennial-tools- $(dpkg-query", command)
+
+    def test_the_way_there_is_the_documented_one(self):
+        check = (TOP / "packaging/check").read_text().replace("\\\n", " ")
+        command = re.search(r"# README has this line.\napt-get install -y (.*)", check)[1]
+        for name in ("README.md", "docs/install.md"):
+            self.assertIn("# apt install " + " ".join(command.split()),
+                          (TOP / name).read_text())
 
     def test_all_options_are_in_the_man_page(self):
         page = (TOP / "packaging/tools/kvm-roots.1").read_text()
