@@ -33,6 +33,7 @@ int write_file(const char *path, const char *text);
 int append_file(const char *path, const char *text);
 char *read_file(const char *path);	/* malloc'd, NULL with errno */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void kill_child(pid_t pid);		/* which has not been reaped */
 
 /* report.c: the verdict channel */
 int report_open(const char *path);

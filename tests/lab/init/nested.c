@@ -285,7 +285,7 @@ static void follow(struct nested *n)
 			tick(n);
 	}
 	if (!n->exited) {
-		kill(n->pid, SIGKILL);
+		kill_child(n->pid);
 		reap(n, 0);
 	}
 }
@@ -319,15 +319,14 @@ static bool ask(struct nested *n, const char *json)
 	return !err;
 }
 
-static bool greet(struct nested *n)
+static void greet(struct nested *n)
 {
 	if (ask(n, NULL) && ask(n, "{\"execute\":\"qmp_capabilities\"}\n"))
-		return true;
+		return;
 	reap(n, WNOHANG);
 	read_console(n);
 	fail(n, n->exited ? "qemu-exit: before the guest ran" :
 	     "infrastructure: no answer on QMP");
-	return false;
 }
 
 /*
@@ -379,8 +378,12 @@ void nested_run(const struct plan *plan)
 	n.last = n.start;
 	set_deadline(&n);
 	n.pid = start(plan);
-	if (!greet(&n))
-		kill(n.pid, SIGKILL);
+	if (n.pid < 0) {
+		report_test("setup", "fail", "infrastructure: fork: %s",
+			    strerror(errno));
+		return;
+	}
+	greet(&n);
 	follow(&n);
 	digest_store(plan);
 }

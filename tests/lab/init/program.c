@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,7 +139,7 @@ void program_run(const struct plan *plan)
 		poll(&pfd, 1, 200);
 		read_output(&prog);
 		if (now_ns() > deadline) {
-			kill(prog.pid, SIGKILL);
+			kill_child(prog.pid);
 			waitpid(prog.pid, &status, 0);
 			report_test(prog.name, "fail",
 				    "time-out: of host virtual time");

@@ -6,6 +6,7 @@
  * and shown afterwards, so that the kernel's messages stand in whole lines
  * between the kernel's own record of which program began and which ended.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -201,10 +202,11 @@ static void run_test(const struct test *test)
 	gone = await(pid, &out, start + test->seconds * SECOND, &status);
 	if (!gone) {
 		late = true;
-		kill(pid, SIGKILL);
+		kill_child(pid);
 		gone = await(pid, &out, now_ns() + PATIENCE * SECOND, &status);
 	}
 	/* Children that it left behind. */
+	assert(pid > 1);
 	kill(-pid, SIGKILL);
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,4 +76,11 @@ void say(const char *fmt, ...)
 	printf("\n");
 	fflush(stdout);
 	va_end(ap);
+}
+
+/* 0 and -1, which fork() returns when it fails, are many processes. */
+void kill_child(pid_t pid)
+{
+	assert(pid > 0);
+	kill(pid, SIGKILL);
 }
