@@ -13,14 +13,12 @@ def _check(label, report, first_label, first):
     for what, mine, wanted in (
             ("scenario", report.scenario, first.scenario),
             ("phases", ", ".join(report.phase_names), ", ".join(first.phase_names)),
-            ("size and rounds of the workload", report.scale, first.scale)):
-        if mine != wanted and mine and wanted:
-            raise model.ReportError(f"{label}: {what} {_text(mine)}, but {first_label} has "
-                                    f"{_text(wanted)}; compare results of the same options")
-
-
-def _text(value):
-    return value if isinstance(value, str) else " and ".join(map(str, value))
+            # The lab's boot.json does not say all of them.
+            *((key, report.options[key], first.options[key]) for key in model.OPTIONS
+              if key in report.options and key in first.options)):
+        if mine != wanted:
+            raise model.ReportError(f"{label}: {what} {mine}, but {first_label} has {wanted}; "
+                                    "compare results of the same options")
 
 
 def _machine(label, report):
@@ -36,8 +34,7 @@ def side_by_side(labelled):
     runs = []
     for label, report in labelled:
         if labels.count(label) > 1:
-            raise model.ReportError(f"{label}: two results have this label; rename a file, or "
-                                    "give --label when it is made")
+            raise model.ReportError(f"{label}: two files have this name; rename one of them")
         _check(label, report, first_label, first)
         runs += [dataclasses.replace(run, name=f"{label}:{run.name}") for run in report.runs]
     if len(runs) > MAX_RUNS:

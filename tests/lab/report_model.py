@@ -34,6 +34,8 @@ ROLE_COUNTS = (
     ("pages_torn_down", "torn down"),
     ("pages_max", "at most"),
 )
+# What a user may change, and has to be the same side by side.
+OPTIONS = ("size", "rounds", "vcpus", "huge_pages")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+,=-]{0,63}")
 ROLE = re.compile(r"0x[0-9a-f]{1,8}")
@@ -77,7 +79,7 @@ class Report:
     native: bool = False    # on hardware: real time
     uncounted: str = ""     # why tracing counted nothing there
     machines: tuple = ()    # lines that say on what
-    scale: tuple = ()       # size and rounds of the workload; empty if not said
+    options: dict = dataclasses.field(default_factory=dict)     # those of OPTIONS that it says
 
     @property
     def phase_names(self):
@@ -215,7 +217,7 @@ def parse(value):
     return Report(scenario=scenario, runs=runs, native=native,
                   uncounted=uncounted and _line(uncounted, "host.uncounted"),
                   machines=_machine(value.get("machine", {})),
-                  scale=tuple(value[key] for key in ("size", "rounds") if key in value),
+                  options={key: value[key] for key in OPTIONS if key in value},
                   **lines)
 
 

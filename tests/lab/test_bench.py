@@ -195,14 +195,20 @@ class Compare(unittest.TestCase):
         other["scenario"] = "nvram-large"
         smaller = merged("keep")
         smaller["size"] = 7
+        wider = merged("keep") | {"vcpus": 4}
+        huger = merged("keep") | {"huge_pages": True}
         short = merged("keep")
         del short["runs"][0]["phases"]["fill"]
         for says, labelled in (
-                ("ours: two results have this label", [two[1], two[1]]),
+                ("ours: two files have this name; rename one of them",
+                 [two[1], two[1]]),
                 ("x: scenario nvram-large, but stock has secure-boot",
                  [two[0], ("x", model.parse(other))]),
-                ("x: size and rounds of the workload 7 and 10, but stock has 300",
+                ("x: size 7, but stock has 300",
                  [two[0], ("x", model.parse(smaller))]),
+                ("x: vcpus 4, but stock has 2", [two[0], ("x", model.parse(wider))]),
+                ("x: huge_pages True, but stock has False",
+                 [two[0], ("x", model.parse(huger))]),
                 ("x: phases boot, uefi-vars, but",
                  [two[0], ("x", model.parse(short))]),
                 ("9 runs; at most 8",
