@@ -151,16 +151,24 @@ class Plan(unittest.TestCase):
 
 
 class BadOption(unittest.TestCase):
-    def test_vcpus(self):
-        for name, count in (("secure-boot", "0"), ("secure-boot", "33"),
-                            ("vectors", "2")):
-            with self.subTest(name, count=count):
+    def test_numbers(self):
+        for name, option, value, says in (
+                ("secure-boot", "--vcpus", "0", "accepted is 1 to 32"),
+                ("secure-boot", "--vcpus", "33", "accepted is 1 to 32"),
+                ("secure-boot", "--size", "1025", "accepted is 0 to 1024"),
+                ("secure-boot", "--jobs", "0", "accepted is 1 or more"),
+                ("vectors", "--vcpus", "2", "scenario vectors has no such"),
+                ("nvram-large", "--size", "2", "scenario nvram-large has no such"),
+                ("pc-seabios", "--rounds", "2", "scenario pc-seabios has no such"),
+                ("nvram-reclaim", "--size", "2",
+                 "scenario nvram-reclaim has no such")):
+            with self.subTest(name, option=option):
                 done = subprocess.run(
                     [sys.executable, os.path.join(LAB, "run"), "boot",
-                     "--no-report", "--scenario", name, "--vcpus", count],
+                     "--no-report", "--scenario", name, option, value],
                     text=True, capture_output=True)
                 self.assertEqual(done.returncode, 2)
-                self.assertIn(f"--vcpus {count}: accepted is 1 to 32", done.stderr)
+                self.assertIn(f"{option} {value}: {says}", done.stderr)
 
 
 class BadFile(unittest.TestCase):

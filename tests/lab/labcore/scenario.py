@@ -48,6 +48,8 @@ import shlex
 from . import nvram
 from .errors import LabError
 
+# What a user may set, where the command has it.
+LIMITS = {"size": (0, 1024), "rounds": (1, 1000000), "vcpus": (1, 32)}
 GUEST_MEMORY = 512      # MiB, {memory}; what is left of it holds 300
 
 KEYS = {
@@ -221,6 +223,21 @@ def plan(scenario, run, scale=1, debug=False):
     lines += [f"env {word}" for word in
               scenario.environment + words_of(scenario, run, "environment")]
     return "\n".join(lines) + "\n"
+
+
+def change(scenario, options):
+    """As --size, --rounds and --vcpus say; LabError if it has no such thing."""
+    for name in ("size", "rounds", "vcpus"):
+        value = getattr(options, name)
+        if value is None:
+            continue
+        least, most = LIMITS[name]
+        if not least <= value <= most:
+            raise LabError(f"--{name} {value}: accepted is {least} to {most}")
+        if "{%s}" % name not in scenario.command:
+            raise LabError(f"--{name} {value}: scenario {scenario.name} has no "
+                           "such number to change; leave it out")
+        setattr(scenario, name, value)
 
 
 def words_of(scenario, run, key):
