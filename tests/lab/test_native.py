@@ -7,6 +7,7 @@ a KVM, and none is touched.
 """
 
 import contextlib
+import errno
 import glob
 import importlib.machinery
 import importlib.util
@@ -16,6 +17,7 @@ import lzma
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -101,6 +103,12 @@ def bzimage(release="6.12.1-test", signed=SUBJECT):
     return bytes(image) + signed
 
 
+# What the kernel makes of trace.c's triggers.
+DEFINES = "hist:keys=vcpu_id:vals=hitcount:since=common_timestamp.usecs:" \
+    "sort=hitcount:size=2048:clock=global if entering == 1"
+READS = "hist:keys=vcpu_id:vals=hitcount:us=common_timestamp.usecs-$since:" \
+    "sort=hitcount:size=2048:clock=global:onmax($us).save(smbase) if entering == 0"
+
 # What a QEMU says: to a probe on stdio, and in a run on its pipes.
 QEMU = r'''#!/usr/bin/python3
 import json, os, sys
@@ -156,7 +164,8 @@ qmp, go = open("qmp.in"), open("mark.in")
 send("qmp", GREETING)
 send("qmp", json.dumps(answer(qmp.readline())) + "\n")
 send("console", "hello\n")
-for phase in ("boot", "fill", "uefi-vars"):
+workload = "lab.size=" in " ".join(sys.argv)
+for phase in ("boot", "fill", "uefi-vars") if workload else ("boot",):
     send("mark", f"@digest name=cpuid value=1\n@phase {phase}\n")
     for _ in range(2):
         send("qmp", json.dumps(answer(qmp.readline())) + "\n")
@@ -198,6 +207,13 @@ class Folder(unittest.TestCase):
             text = text.replace(f"@{key.upper()}@", value if key == "arch"
                                 else repr(value))
         return self.write(name, text, 0o755)
+
+    def vm(self):
+        """Process 7 has one."""
+        self.write("root/proc/7/comm", "qemu\n")
+        self.write("root/proc/7/stat", "7 (q) e) S 3 0")
+        os.makedirs(self.path("root/proc/7/fd"))
+        os.symlink("anon_inode:kvm-vm", self.path("root/proc/7/fd/9"))
 
     def refused(self, says, function, *arguments, **named):
         with self.assertRaises(LabError) as caught:
@@ -379,9 +395,9 @@ class Parts(Folder):
 class Guest(Parts):
     """What of the guest's parts is refused, and what is made of them."""
 
-    def guest(self):
+    def guest(self, **words):
         return native.Guest(self.source, self.path(), firmware=self.path("fw"),
-                            kernel=self.path("boot/vmlinuz"))
+                            kernel=self.path("boot/vmlinuz"), **words)
 
     def test_made_once(self):
         one = self.guest()
@@ -411,8 +427,16 @@ class Guest(Parts):
                    "kernel/fs/efivarfs/efivarfs.ko\n")
         self.guest().make()
 
+    def test_without_uefi(self):
+        shutil.rmtree(self.path("fw"))
+        self.write("boot/vmlinuz", bzimage("6.1.0-none", signed=b""))
+        one = self.guest(uefi=False)
+        self.assertIsNone(one.make()[0])
+        self.assertEqual(one.facts(), {"guest_kernel": "6.1.0-none"})
+
     def test_firmware(self):
-        for name in ("OVMF_VARS_4M.fd", "shimx64.efi"):
+        for name in ("OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.fd",
+                     "shimx64.efi"):
             with self.subTest(name):
                 os.rename(self.path("fw", name), self.path("away"))
                 self.refused("install ovmf and shim-unsigned", self.guest().make)
@@ -445,12 +469,7 @@ class Plan(unittest.TestCase):
 class Tracing(Folder):
     TREE = AMD | {"sys/kernel/tracing/kprobe_events": "",
                   "sys/kernel/tracing/instances/other/x": "",
-                  "proc/7/comm": "qemu\n", "proc/7/stat": "7 (q) e) S 3 0",
                   "proc/3/stat": "3 (run ner) S 1 0"}
-
-    def vm(self):
-        os.makedirs(self.path("root/proc/7/fd"))
-        os.symlink("anon_inode:kvm-vm", self.path("root/proc/7/fd/9"))
 
     def events(self):
         return programs.read(self.path(
@@ -469,7 +488,11 @@ class Tracing(Folder):
         self.assertIn("tracefs", tracing.why_not(machine, uid=0))
         machine = self.machine(self.TREE)
         self.vm()
-        self.assertIn("qemu, 7", tracing.why_not(machine, uid=0))
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            why = tracing.why_not(machine, uid=0)
+        self.assertEqual(out.getvalue(), "'qemu', process 7, has a VM\n")
+        self.assertEqual(why, "another process has a VM: tracing counts all")
         self.assertEqual(self.events(), "")
 
     def test_ones_own_vm_is_no_other(self):
@@ -489,6 +512,48 @@ class Tracing(Folder):
         self.assertEqual(self.events(), "-:perennial_1/c0\n")
         self.assertEqual(machine.names("sys/kernel/tracing/instances"),
                          ["else_1", "other", f"perennial_{os.getpid()}"])
+
+    def test_removal_of_variables(self):
+        """The kernel's rule: EBUSY while someone reads the variable, or has it."""
+        machine = self.machine(self.TREE)
+        trigger = "instances/perennial_1/events/kvm/kvm_smm_transition/trigger"
+        path = self.write(f"root/sys/kernel/tracing/{trigger}",
+                          f"# Available triggers:\n{DEFINES} [active]\n"
+                          f"{READS} [active]\n")
+        self.write("root/sys/kernel/tracing/events/perennial_1/c0/id")
+        held = [DEFINES, READS]
+        append, rmdir = tracing._append, os.rmdir
+
+        def kernel(to, text):
+            if to != path:
+                append(to, text)
+            elif text[1:] == DEFINES and READS in held:
+                raise OSError(errno.EBUSY, "Device or resource busy")
+            else:
+                held.remove(text[1:])
+
+        def instances(folder):
+            if held:
+                raise OSError(errno.EBUSY, "Device or resource busy")
+            os.rename(folder, self.path("gone"))
+
+        with mock.patch.object(tracing, "_append", kernel), \
+                mock.patch.object(os, "rmdir", instances):
+            tracing.remove(machine, "perennial_1")
+        self.assertEqual(held, [])
+        self.assertNotIn("perennial_1", machine.names(
+            "sys/kernel/tracing/instances"))
+        self.assertEqual(self.events(), "-:perennial_1/c0\n")
+
+    def test_what_is_left_is_said(self):
+        machine = self.machine(self.TREE)
+        path = os.path.dirname(self.write(
+            "root/sys/kernel/tracing/instances/perennial_1/x"))
+        err = io.StringIO()
+        with contextlib.redirect_stderr(err):
+            tracing.remove(machine, "perennial_1")
+        self.assertEqual(err.getvalue(), f"tracing: left behind: {path} "
+                         "(Directory not empty)\n")
 
 
 class Bench(Parts):
@@ -567,6 +632,81 @@ class Bench(Parts):
         self.assertEqual((status, err), (0, ""))
         self.assertIn("one:default", out)
 
+    def traced(self, also=lambda: None):
+        """Runs think that they are; each has an instance, and ALSO is called then."""
+        plan, start = native.native_plan, native.Boot.start
+        self.instance = self.path("root/sys/kernel/tracing/instances",
+                                  tracing.own_name())
+
+        def started(boot):
+            start(boot)
+            if boot.trace != "off":
+                os.makedirs(self.instance)
+                also()
+
+        # The runner itself must leave this machine's tracing alone.
+        for patch in (mock.patch.object(native, "native_plan",
+                                        lambda *words: plan(*words[:2], "off")),
+                      mock.patch.object(native.Boot, "start", started),
+                      mock.patch.object(tracing, "why_not", lambda _: None)):
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def test_counted(self):
+        self.traced()
+        status, out, err = self.measure("--repeat", "0")
+        self.assertEqual((status, err), (0, ""), out)
+        self.assertIn("plain, counted: pass", out)
+        self.assertFalse(os.path.exists(self.instance))
+
+    def test_another_vm_comes(self):
+        self.traced(self.vm)
+        status, out, err = self.measure("--repeat", "0", run="hang")
+        self.assertEqual(status, 2)
+        self.assertEqual(err, "perennial-bench: --repeat 0: nothing would be "
+                         "counted: another process has a VM: tracing counts all; "
+                         "give 1 or more\n")
+        self.assertIn("'qemu', process 7, has a VM\nsecure-boot plain, counted: "
+                      "given up", out)
+        self.assertFalse(os.path.exists(self.instance))
+
+    def test_the_timed_boots_follow(self):
+        self.traced(self.vm)
+        status, out, err = self.measure("--runs", "plain,plain-exits",
+                                        "--repeat", "1")
+        self.assertEqual((status, err), (0, ""), out)
+        self.assertEqual(out.count("counted: "), 1)
+        self.assertEqual(out.count("1 of 1: pass"), 2)
+        result = programs.read(self.output).decode()
+        self.assertIn("another process has a VM: tracing counts all", result)
+        self.assertNotIn("process 7", result)
+
+    def test_hung_up(self):
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+            signal.signal(number, signal.SIG_DFL)
+        self.traced(lambda: os.kill(os.getpid(), signal.SIGHUP))
+        self.assertEqual(self.measure(run="hang")[0], 130)
+        self.assertFalse(os.path.exists(self.instance))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.call("--list")
+        self.assertEqual(signal.getsignal(signal.SIGHUP), signal.SIG_IGN)
+
+    def test_without_uefi(self):
+        shutil.rmtree(self.path("fw"))
+        self.write("boot/vmlinuz", bzimage("6.1.0-none", signed=b""))
+        status, out, err = self.measure("--scenario", "pc-seabios")
+        self.assertEqual((status, err), (0, ""), out)
+
+    def test_the_last_result_is_kept(self):
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder)
+        self.write("perennial-secure-boot.json", "kept")
+        status, _, err = self.call("--no-page")
+        self.assertEqual((status, err), (
+            2, "perennial-bench: perennial-secure-boot.json exists already: keep "
+            "it, and name this result with --output FILE.json\n"))
+
     def test_a_guest_that_fails(self):
         status, out, _ = self.measure(run="exit")
         self.assertEqual(status, 1)
@@ -585,6 +725,8 @@ class Bench(Parts):
                 ("--scenario flash: accepted are", ["--scenario", "flash"]),
                 ("--repeat 101: accepted is 0 to 100", ["--repeat", "101"]),
                 ("--vcpus 0: accepted is 1 to 32", ["--vcpus", "0"]),
+                ("--size 7: scenario pc-seabios has no such number",
+                 ["--scenario", "pc-seabios", "--size", "7"]),
                 ("--runs odd: ", ["--runs", "odd"]),
                 ("plain is named twice", ["--runs", "plain,plain"]),
                 ("--repeat 0: nothing would be counted", ["--repeat", "0"]),
@@ -660,6 +802,98 @@ class Manual(unittest.TestCase):
         self.assertGreater(len(options), 15)
         for option in options:
             self.assertIn(option.replace("-", "\\-"), page)
+
+
+    def test_documents_are_not_compressed(self):
+        packaging = os.path.join(LAB, "../../packaging/tools")
+        page = programs.read(os.path.join(packaging, "perennial-bench.1")).decode()
+        name = page.rpartition("/usr/share/doc/perennial\\-tools/")[2].strip()
+        self.assertTrue(os.path.exists(os.path.join(LAB, "../../docs", name)))
+        self.assertIn("dh_compress -X.md", programs.read(
+            os.path.join(packaging, "debian/rules")).decode())
+
+
+# Linked with --wrap: no process of this machine is in danger.
+WRAPPED = r"""
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+pid_t __real_fork(void);
+pid_t __wrap_fork(void)
+{
+    errno = EAGAIN;
+    return getenv("NO_FORK") ? -1 : __real_fork();
+}
+int __wrap_kill(pid_t pid, int number)
+{
+    fprintf(stderr, "kill %d %d\n", pid, number);
+    return 0;
+}
+"""
+WRAP = os.environ.get("LAB_CC", "cc") + " -Wl,--wrap=fork,--wrap=kill"
+
+
+class Children(Folder):
+    """What is killed of a machine that has other processes."""
+
+    def build(self, *files):
+        programs.compile_static([self.write("wrapped.c", WRAPPED), *files], WRAP,
+                                self.path("program"))
+
+    def run_one(self, **environment):
+        """(verdict, console)"""
+        self.write("plan", "scenario s\nrun r\nkind nested\nhuge-pages off\n"
+                   "phase boot 5\narg /bin/false\ntrace off\n")
+        for name in ("console.log", "verdict.log"):
+            self.write(name)
+        subprocess.run([self.path("program"), self.folder], check=True,
+                       env=environment)
+        return [programs.read(self.path(name)).decode()
+                for name in ("verdict.log", "console.log")]
+
+    def test_none_where_there_is_none(self):
+        self.build(*programs.sources(LAB, "runner"))
+        for says, environment in (
+                ("name=setup result=fail reason=infrastructure: fork: Resource "
+                 "temporarily unavailable", {"NO_FORK": "1"}),
+                ("reason=qemu-exit: before the guest ran", {})):
+            with self.subTest(says):
+                verdict_log, console = self.run_one(**environment)
+                self.assertIn(says, verdict_log)
+                self.assertNotIn("kill", console)
+
+    def test_one_at_a_time(self):
+        self.build(os.path.join(LAB, "init/util.c"), self.write("main.c", f"""
+            #include <stdlib.h>
+            #include "{LAB}/init/lab.h"
+            int main(int argc, char **argv)
+            {{
+                kill_child(atoi(argv[argc - 1]));
+                return 0;
+            }}"""))
+        for pid, said in (("7", "kill 7 9"), ("0", "pid > 0"), ("-1", "pid > 0")):
+            done = subprocess.run([self.path("program"), pid], text=True,
+                                  capture_output=True, check=False)
+            self.assertIn(said, done.stderr)
+            self.assertEqual("kill" in done.stderr.split(), pid == "7")
+
+
+class Run(unittest.TestCase):
+    """tests/lab/run"""
+
+    def test_a_boot_is_stopped_however_it_ends(self):
+        loader = importlib.machinery.SourceFileLoader(
+            "lab_run", os.path.join(LAB, "run"))
+        spec = importlib.util.spec_from_loader("lab_run", loader)
+        run = importlib.util.module_from_spec(spec)
+        loader.exec_module(run)
+        one = mock.Mock(seconds=0, cpu_seconds=0)
+        with contextlib.redirect_stdout(io.StringIO()):
+            run.run_one(one)
+        one.wait.side_effect = KeyboardInterrupt
+        self.assertRaises(KeyboardInterrupt, run.run_one, one)
+        self.assertEqual(one.stop.call_count, 2)
 
 
 class Runner(unittest.TestCase):

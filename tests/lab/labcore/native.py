@@ -92,10 +92,13 @@ def find_one(folders, names, option, hint):
 
 
 class Guest:
-    """Firmware, kernel and initramfs of the guest, made in a SCRATCH folder."""
+    """Firmware, kernel and initramfs of the guest, made in a SCRATCH folder.
 
-    def __init__(self, source, scratch, firmware=None, kernel=None):
-        self.where, self.scratch = source, scratch
+    What is UEFI's is needed, and made, only for a scenario with UEFI.
+    """
+
+    def __init__(self, source, scratch, firmware=None, kernel=None, uefi=True):
+        self.where, self.scratch, self.uefi = source, scratch, uefi
         self.firmware = [firmware] if firmware else source.firmware
         self.kernel = kernel or source.guest_kernel()
         self.release = self._release()
@@ -145,22 +148,28 @@ class Guest:
 
     def facts(self):
         """What times depend on, besides the machine."""
-        code = read(self.find(CODE))
-        return {"guest_kernel": self.release,
-                "firmware_sha256": hashlib.sha256(code).hexdigest()}
+        facts = {"guest_kernel": self.release}
+        if self.uefi:
+            facts["firmware_sha256"] = hashlib.sha256(
+                read(self.find(CODE))).hexdigest()
+        return facts
 
     def make(self):
         """Once: the initramfs, and the store of variables with Secure Boot on."""
         if self.made:
             return self.made
-        shim = read(self.find(*SHIMS))
-        self.check_signature(shim)
-        signer = secureboot.Signer(self.where.keys(self.scratch))
-        store = guest.variables(read(self.find(VARS)), shim, signer)
+        store, module, updates = None, None, ()
+        if self.uefi:
+            self.find(CODE)
+            shim = read(self.find(*SHIMS))
+            self.check_signature(shim)
+            signer = secureboot.Signer(self.where.keys(self.scratch))
+            store = guest.variables(read(self.find(VARS)), shim, signer)
+            module, updates = self.module(), guest.updates(signer)
         initramfs = os.path.join(self.scratch, "initramfs")
         with open(initramfs, "wb") as f:
-            f.write(guest.initramfs(read(self.where.program("guest")),
-                                    self.module(), guest.updates(signer)))
+            f.write(guest.initramfs(read(self.where.program("guest")), module,
+                                    updates))
         self.made = store, initramfs
         return self.made
 
@@ -205,8 +214,9 @@ class Boot(boot.Boot):
             store, name = nvram.fragment(store, *self.scenario.nvram)[0], "nvram"
         for folder in ("firmware", "guest"):
             os.mkdir(os.path.join(self.dir, folder))
-        self.write(f"firmware/OVMF_VARS_4M.{name}.fd", store)
-        self.link("firmware", self.guest.find(CODE))
+        if store:
+            self.write(f"firmware/OVMF_VARS_4M.{name}.fd", store)
+            self.link("firmware", self.guest.find(CODE))
         for rom in self.guest.roms():
             self.link("firmware", rom)
         self.link("guest", self.guest.kernel, "vmlinuz")
@@ -223,6 +233,8 @@ class Boot(boot.Boot):
 
     def judge(self, ended):
         result = super().judge(ended)
+        if self.disturbed:
+            result.status, result.reason = "infrastructure", self.disturbed
         said = [line for line in boot.read(self.console).splitlines()
                 if line.startswith(os.path.basename(self.program) + ": ")]
         if result.status == "qemu-exit" and said:
@@ -233,22 +245,19 @@ class Boot(boot.Boot):
         """Real seconds: it is quiet beside what is timed, and silence counts."""
         return time.monotonic() - self.started
 
-    def wait(self):
-        try:
-            return super().wait()
-        finally:
-            self.stop()
-            if self.trace != "off":
-                tracing.remove(self.host.machine, self.trace)
+    def stop(self):
+        super().stop()
+        if self.trace != "off":
+            tracing.remove(self.host.machine, self.trace)
 
     def look(self):
-        """Others that came meanwhile were counted, too."""
+        """Others that came meanwhile are counted, and slowed: that ends it."""
         if self.trace == "off" or time.monotonic() < self.looked + LOOK:
             return
         self.looked = time.monotonic()
-        others = tracing.other_vms(self.host.machine, self.child.pid)
-        if others:
-            self.disturbed = tracing.named(others)
+        self.disturbed = tracing.disturbed(self.host.machine, self.child.pid)
+        if self.disturbed:
+            self.stop()
 
 
 # ---- what the options ask for, on this machine ---------------------------
@@ -264,9 +273,8 @@ def settle(options, lab, machine, scenario, scratch):
     path = qemu.find(options.qemu_option, options.program or source.qemu)
     options.probed = qemu.probe(options.qemu_option, path)
     options.guest = Guest(source, scratch, options.firmware,
-                          options.guest_kernel)
+                          options.guest_kernel, "OVMF" in scenario.command)
     options.guest.make()
-    options.guest.find(CODE)
     options.runner = source.program("runner")
     tracing.remove_stale(machine)
     options.uncounted = tracing.why_not(machine)

@@ -6,8 +6,10 @@ count for all of them: where others run, nothing is set.  What is set is called
 perennial_PID, as instance and as group of probes, which all instances see.
 """
 
+import glob
 import os
 import re
+import sys
 
 TRACING = "sys/kernel/tracing"
 NAME = re.compile(r"perennial_(\d+)")
@@ -52,15 +54,20 @@ def other_vms(machine, own=None):
             and not (own and _below(machine, int(pid), own))]
 
 
-def named(others):
-    pid, name = others[0]
-    more = f" and {len(others) - 1} more" if others[1:] else ""
-    return f"another process has a VM ({name}, {pid}{more}): tracing counts all"
+def disturbed(machine, own=None):
+    """Why others would be counted, or "".
+
+    Who they are is printed here: results are made to be sent.
+    """
+    others = other_vms(machine, own)
+    for pid, name in others:
+        print(f"{name!r}, process {pid}, has a VM", flush=True)
+    return "another process has a VM: tracing counts all" if others else ""
 
 
-def _append(machine, text):
+def _append(path, text):
     # Python's own "a" looks for the end, which the file has none of.
-    fd = os.open(machine.path(f"{TRACING}/kprobe_events"), os.O_WRONLY | os.O_APPEND)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         os.write(fd, f"{text}\n".encode())
     finally:
@@ -74,29 +81,56 @@ def why_not(machine, uid=None):
     for name in ("kprobe_events", "instances"):
         if name not in machine.names(TRACING):
             return f"no {name} in /{TRACING} (is tracefs mounted there?)"
-    others = other_vms(machine)
+    others = disturbed(machine)
     if others:
-        return named(others)
+        return others
+    probes = machine.path(f"{TRACING}/kprobe_events")
     try:
-        _append(machine, f"p:{own_name()}/trial {TRIAL}")
-        _append(machine, f"-:{own_name()}/trial")
+        _append(probes, f"p:{own_name()}/trial {TRIAL}")
+        _append(probes, f"-:{own_name()}/trial")
     except OSError as error:
         return f"no probe can be set on {TRIAL}: {error.strerror}"
     return None
 
 
-def remove(machine, name):
-    """What a run has set, however it ended."""
-    try:
-        os.rmdir(machine.path(f"{TRACING}/instances/{name}"))
-    except OSError:
-        pass
+def _clear(path):
+    """Remove an event's triggers, the last first.
+
+    One with a variable holds the instance, and is held by those that read it,
+    which were set later.
+    """
+    with open(path, encoding="utf-8") as f:
+        lines = [line for line in f if not line.startswith("#")]
+    for line in reversed(lines):
+        _append(path, "!" + line.partition("[")[0].strip())
+
+
+def _steps(machine, name):
+    """(path, function, arguments): how to remove what is called NAME."""
+    instance = machine.path(f"{TRACING}/instances/{name}")
+    for path in glob.glob(f"{instance}/events/*/*/trigger"):
+        yield path, _clear, (path,)
+    if os.path.isdir(instance):
+        yield instance, os.rmdir, (instance,)
+    probes = machine.path(f"{TRACING}/kprobe_events")
     for event in machine.names(f"{TRACING}/events/{name}"):
-        if os.path.isdir(machine.path(f"{TRACING}/events/{name}/{event}")):
-            try:
-                _append(machine, f"-:{name}/{event}")
-            except OSError:
-                pass
+        path = machine.path(f"{TRACING}/events/{name}/{event}")
+        if os.path.isdir(path):
+            yield path, _append, (probes, f"-:{name}/{event}")
+
+
+def remove(machine, name):
+    """What a run has set, however it ended; what can't be removed is said."""
+    left = []
+    for path, function, arguments in _steps(machine, name):
+        try:
+            function(*arguments)
+        except FileNotFoundError:
+            continue    # it is gone
+        except OSError as error:
+            left.append(f"{path} ({error.strerror})")
+    if left:
+        print(f"tracing: left behind: {', '.join(left)}", file=sys.stderr)
 
 
 def remove_stale(machine):
