@@ -8,7 +8,7 @@ import unittest
 from checkout import TOP, Checkout
 
 PACKAGES = """Package: perennial-kvm-dkms
-Version: 0.1+6.12.118
+Version: 0.2+6.12.118+1
 
 """
 
@@ -44,6 +44,9 @@ class Refusals(Checkout):
         self.tool("df", "echo; echo / 9 9 99 9 /\n")
         self.tool("mmdebstrap", "exit 1\n")
         self.file("apt/Packages", PACKAGES)
+        self.file("deb/release", "6.12.118+deb13\n")
+        self.file("inputs/qemu", "p 1 f s\n")
+        self.file("inputs/libvirt-deb13", "p 1 f s\n")
         self.file("firmware/inputs")
         self.file("lab/initramfs.cpio")
         lists = self.home / ".cache/perennial/apt"

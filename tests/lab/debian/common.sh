@@ -139,10 +139,16 @@ running()
     virsh -q domstate "${1:-guest}" 2>/dev/null | grep -q running
 }
 
-# packaged NAME: is it the project's?
+# Whatever is installed that the project has packages of is the project's.
 packaged()
 {
-    dpkg-query -W -f '${Version}' "$1" 2>/dev/null | grep -q perennial
+    sed -n '/^Package: /h; /^Version: /{H; g; s/Package: \(.*\)\nVersion: /\1 /p}' \
+        /srv/apt/Packages | sort >/tmp/ours
+    dpkg-query -Wf '${db:Status-Abbrev}${Package} ${Version}\n' |
+        sed -n 's/^ii *//p' | sort | join -j 1 -o 2.1,2.2 /tmp/ours - >/tmp/installed
+    sort /tmp/installed | comm -13 /tmp/ours - | quote
+    [ "$(wc -l </tmp/installed)" -gt 10 ] &&
+        [ -z "$(sort /tmp/installed | comm -13 /tmp/ours -)" ]
 }
 
 # ---- the host -----------------------------------------------------------
