@@ -21,7 +21,22 @@ echo "Depends: linux-image-$r-amd64 (= ${4#*=})"
 """
 
 
-class Refusals(Checkout):
+class Fetched(Checkout):
+    def fetched(self):
+        """As if scripts/fetch had been."""
+        self.tool("id", "echo 0\n")
+        self.tool("git", "echo 1000000000\n")
+        self.tool("apt-cache", KERNEL)
+        inputs = self.top / "build/inputs"
+        inputs.mkdir(parents=True)
+        for name in ("linux-deb13", "qemu", "libvirt-deb13"):
+            (inputs / name).write_text("p 6.12.118-1 f s\n")
+        lists = self.home / ".cache/perennial/apt"
+        lists.mkdir(parents=True)
+        (lists / "sources.list").write_text("")
+
+
+class Refusals(Fetched):
     def deb(self, **env):
         return self.run_in("scripts/deb", **env)
 
@@ -45,29 +60,18 @@ class Refusals(Checkout):
                      "'bash'", "kvm, tools, qemu or libvirt is accepted")
 
     def test_no_space(self):
-        self.tool("id", "echo 0\n")
-        self.tool("git", "echo 1000000000\n")
-        self.tool("apt-cache", KERNEL)
+        self.fetched()
         self.tool("df", "echo; echo / 9 9 99 9 /\n")
-        inputs = self.top / "build/inputs"
-        inputs.mkdir(parents=True)
-        for name in ("linux-deb13", "qemu", "libvirt-deb13"):
-            (inputs / name).write_text("p 6.12.118-1 f s\n")
-        lists = self.home / ".cache/perennial/apt"
-        lists.mkdir(parents=True)
-        (lists / "sources.list").write_text("")
         result = self.deb()
         self.refused(result, "not enough disk space", "99 MiB available")
 
 
-class Builds(Checkout):
+class Builds(Fetched):
     """With a mirror, a chroot and sources that pretend."""
 
     def setUp(self):
         super().setUp()
-        self.tool("id", "echo 0\n")
-        self.tool("git", "echo 1000000000\n")
-        self.tool("apt-cache", KERNEL)
+        self.fetched()
         self.tool("apt-ftparchive", "exit 0\n")
         # The last but one argument: the root is made of one file.
         self.tool("mmdebstrap", """
@@ -91,13 +95,6 @@ mkdir -p "$2/src/debian"; : >"$2/src/debian/control"
 """)
         for name in ("kvm", "tools", "qemu", "libvirt"):
             (self.home / name).write_text("1")
-        inputs = self.top / "build/inputs"
-        inputs.mkdir(parents=True)
-        for name in ("linux-deb13", "qemu", "libvirt-deb13"):
-            (inputs / name).write_text("p 6.12.118-1 f s\n")
-        lists = self.home / ".cache/perennial/apt"
-        lists.mkdir(parents=True)
-        (lists / "sources.list").write_text("")
         (self.top / "packaging").mkdir()
         for name in ("build", "check"):
             (self.top / "packaging" / name).write_text("")
