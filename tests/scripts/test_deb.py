@@ -3,6 +3,7 @@
 """scripts/deb with a root that pretends: what it refuses, and what it builds of."""
 
 import re
+import shutil
 import subprocess
 import unittest
 
@@ -54,6 +55,15 @@ class Refusals(Fetched):
                            ("libvirt", "libvirt-deb13")):
             self.refused(self.run_in("scripts/deb-source", "--inputs", name),
                          f"build/inputs/{what}", "make deb")
+
+    def test_another_upload_is_another_package(self):
+        """What is fetched counts, not the series alone."""
+        self.fetched()
+        shutil.copytree(TOP / "patches", self.top / "patches")
+        for name, what in (("kvm", "linux-deb13"), ("libvirt", "libvirt-deb13")):
+            result = self.run_in("scripts/deb-source", "--inputs", name)
+            self.assertIn(str(self.top / "build/inputs" / what),
+                          result.stdout.splitlines())
 
     def test_source_of_no_package(self):
         self.refused(self.run_in("scripts/deb-source", "bash", self.home / "src"),
