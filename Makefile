@@ -232,7 +232,7 @@ help:
 ##      KERNEL=NAME    the host's kernel: 6.12 (the default), 7.2, and either
 ##                     with -debug: lockdep, KASAN, kmemleak and more
 ## make check          every quick test; the last line counts them
-## make check-full     the slow ones, too
+## make check-full     the slow ones, too; as root, since it makes the packages
 ## make bench          all policies of a scenario, report in build/report/bench.*
 ##      HOST=native    on this machine's own KVM (docs/benchmark.md), with
 ##      BENCH=OPTIONS  of scripts/perennial-bench
