@@ -7,6 +7,8 @@ B := build
 SCENARIO := secure-boot
 HOST := amd
 KERNEL := 6.12
+QEMU := 10.0
+LIBVIRT := 11.3
 
 # The tools that configure checked are Debian's, whatever else PATH offers.
 export PATH := /usr/sbin:/usr/bin:/sbin:/bin:$(PATH)
@@ -23,8 +25,9 @@ light := help clean distclean
 ifneq ($(if $(MAKECMDGOALS),$(filter-out $(light),$(MAKECMDGOALS)),all),)
 # A typing error must not cost half an hour first.
 quote = '$(subst ','\'',$1)'
-wrong := $(shell scripts/check-variables $(call quote,$(SCENARIO)) \
-	$(call quote,$(HOST)) $(call quote,$(KERNEL)) 2>&1)
+wrong := $(shell scripts/check-variables $(foreach v,SCENARIO HOST KERNEL QEMU \
+	LIBVIRT,$(call quote,$($v))) \
+	$(foreach g,$(MAKECMDGOALS),$(call quote,$g)) 2>&1)
 $(if $(wrong),$(error $(wrong)))
 include $(B)/config.mk
 endif
@@ -32,45 +35,52 @@ endif
 $(B)/config.mk: configure scripts/packages scripts/tree-version
 	@./configure $(CONFIGURE_ARGS)
 
+# What is not of the default line says so in its name.  Scripts and tests take
+# the lines from the environment.
+qemu_tree := qemu$(if $(filter-out 10.0,$(QEMU)),-$(QEMU))
+export QEMU_TREE := $(qemu_tree)
+export KERNEL
+linux_lines := $(patsubst patches/linux-%,%,$(wildcard patches/linux-*))
+newer_linux := $(filter-out 6.12,$(linux_lines))
+newer := $(patsubst patches/%,%,$(filter-out patches/qemu-10.0, \
+	$(wildcard patches/qemu-*))) $(newer_linux:%=linux-%)
+trees := qemu linux libvirt $(newer)
+
 # ---- sources ----------------------------------------------------------
 
 fetch = OFFLINE=$(OFFLINE) SECURITY_MIRROR='$(SECURITY_MIRROR)' scripts/fetch
 packages := meson guest-kernel ovmf seabios vgabios busybox shim
+fetched := $(B)/config.mk scripts/inputs scripts/fetch
 
 # Fetched once for a configured build directory; ./configure fetches anew.
-$(B)/stamps/fetch: $(B)/config.mk scripts/inputs scripts/fetch
-	@$(fetch) $(packages) $(if $(QEMU_SRC),,qemu) $(if $(LINUX_SRC),,linux)
+$(B)/stamps/fetch: $(fetched)
+	@$(fetch) $(packages) $(if $(SRC_qemu),,qemu) $(if $(SRC_linux),,linux)
 	@touch $@
 
-$(B)/stamps/fetch-ipxe: $(B)/config.mk scripts/inputs scripts/fetch
+$(B)/stamps/fetch-ipxe: $(fetched)
 	@$(fetch) ipxe
 	@touch $@
 
-$(B)/stamps/fetch-libvirt: $(B)/config.mk scripts/inputs scripts/fetch
-	@$(fetch) meson $(if $(LIBVIRT_SRC),,libvirt)
+$(B)/stamps/fetch-libvirt: $(fetched)
+	@$(fetch) meson $(if $(SRC_libvirt),,libvirt)
 	@touch $@
 
-# sid moves: only what needs 7.2 may fail for it.
-$(B)/stamps/fetch-7.2: $(B)/config.mk scripts/inputs scripts/fetch
-	@$(if $(LINUX_7_2_SRC),,$(fetch) linux-7.2)
+# sid and backports move: only what needs a newer line may fail for it.
+$(newer:%=$(B)/stamps/fetch-%): $(B)/stamps/fetch-%: $(fetched)
+	@$(if $(SRC_$*),,$(fetch) $*)
 	@touch $@
 
-extract-qemu: $(B)/stamps/fetch
-	@python3 scripts/tree.py extract qemu $(QEMU_SRC)
 # What the packages for Debian 13 are made of: its own.
-$(B)/stamps/fetch-deb13: $(B)/config.mk scripts/inputs scripts/fetch
+$(B)/stamps/fetch-deb13: $(fetched)
 	@$(fetch) linux-deb13 qemu libvirt-deb13
 	@touch $@
 
 extract-linux-deb13: $(B)/stamps/fetch-deb13
-	@python3 scripts/tree.py extract linux-deb13
-extract-linux: $(B)/stamps/fetch
-	@python3 scripts/tree.py extract linux $(LINUX_SRC)
-extract-linux-7.2: $(B)/stamps/fetch-7.2
-	@python3 scripts/tree.py extract linux-7.2 $(LINUX_7_2_SRC)
-extract-libvirt: $(B)/stamps/fetch-libvirt
-	@python3 scripts/tree.py extract libvirt $(LIBVIRT_SRC)
-tree-qemu tree-linux tree-linux-7.2 tree-linux-deb13 tree-libvirt: tree-%: extract-%
+extract-qemu extract-linux: $(B)/stamps/fetch
+$(patsubst %,extract-%,libvirt $(newer)): extract-%: $(B)/stamps/fetch-%
+$(patsubst %,extract-%,linux-deb13 $(trees)): extract-%:
+	@python3 scripts/tree.py extract $* $(SRC_$*)
+$(patsubst %,tree-%,linux-deb13 $(trees)): tree-%: extract-%
 	@python3 scripts/tree.py apply $*
 
 # ---- builds -----------------------------------------------------------
@@ -78,18 +88,18 @@ tree-qemu tree-linux tree-linux-7.2 tree-linux-deb13 tree-libvirt: tree-%: extra
 # Each of our test sources is a target of QEMU's ninja.
 qemu_tests := $(patsubst %.c,%,$(wildcard tests/qtest/*.c tests/unit/*.c))
 
-qemu: tree-qemu
+qemu: tree-$(qemu_tree)
 	@scripts/build-qemu qemu-system-x86_64 $(qemu_tests)
 linux: tree-linux
 	@scripts/build-linux 6.12
 	@scripts/build-selftests 6.12
-linux-7.2: tree-linux-7.2
-	@scripts/build-linux 7.2
-	@scripts/build-selftests 7.2
 linux-debug: tree-linux
 	@scripts/build-linux 6.12 debug
-linux-7.2-debug: tree-linux-7.2
-	@scripts/build-linux 7.2 debug
+$(newer_linux:%=linux-%): linux-%: tree-linux-%
+	@scripts/build-linux $*
+	@scripts/build-selftests $*
+$(newer_linux:%=linux-%-debug): linux-%-debug: tree-linux-%
+	@scripts/build-linux $* debug
 # Option ROMs of network cards: only upstream's qtests load them.
 firmware-ipxe: $(B)/stamps/fetch-ipxe
 	@dpkg-deb -x "$$(awk '{ print $$3 }' $(B)/inputs/ipxe)" $(B)/$@
@@ -111,10 +121,10 @@ lab-libvirt: tree-libvirt firmware
 		--output $(B)/lab/libvirt.cpio
 # What scenario upstream-qtests needs besides.
 qtests = $(shell sed '/^\#/d' tests/lab/qtests/programs)
-lab-upstream-qtests: tree-qemu firmware firmware-ipxe
+lab-upstream-qtests: tree-$(qemu_tree) firmware firmware-ipxe
 	@scripts/build-qemu qemu-system-x86_64 $(qtests:%=tests/qtest/%)
 	@mkdir -p $(B)/lab
-	@tests/lab/mkqtests --qemu $(B)/qemu --firmware $(B)/firmware \
+	@tests/lab/mkqtests --qemu $(B)/$(qemu_tree) --firmware $(B)/firmware \
 		--roms $(B)/firmware-ipxe/usr/lib/ipxe/qemu \
 		--output $(B)/lab/upstream-qtests.cpio $(qtests)
 # What a boot of KERNEL needs.
@@ -127,10 +137,10 @@ lab-deb13: deb lab
 debian-host: deb lab
 	@scripts/debian-host
 
-lab-7.2: qemu firmware linux-7.2
-	@scripts/initramfs 7.2
+$(newer_linux:%=lab-%): lab-%: qemu firmware linux-%
+	@scripts/initramfs $*
 lab-6.12-debug: lab linux-debug
-lab-7.2-debug: lab-7.2 linux-7.2-debug
+$(newer_linux:%=lab-%-debug): lab-%-debug: lab-% linux-%-debug
 
 # ---- what a user wants ------------------------------------------------
 
@@ -140,10 +150,10 @@ boot: lab-$(KERNEL) \
 		$(patsubst %,lab-%,$(filter libvirt upstream-qtests,$(SCENARIO)))
 	@$(run)
 
-check: lab libvirt
+check: lab-$(KERNEL) libvirt
 	@scripts/check quick
-check-full: lab libvirt lab-libvirt lab-upstream-qtests lab-7.2-debug \
-		lab-6.12-debug deb
+check-full: lab libvirt lab-libvirt lab-upstream-qtests \
+		$(linux_lines:%=lab-%-debug) deb
 	@scripts/check full
 check-qemu: qemu
 	@scripts/check qemu
@@ -169,11 +179,11 @@ check-qtests: qemu firmware firmware-ipxe
 	@scripts/upstream-qtests
 
 # Unmodified QEMU and kernel against ours, each with each.
-compare: lab
-	@scripts/build-linux 6.12 unpatched
-	@scripts/tree-unpatched qemu
-	@QEMU_TREE=qemu-unpatched scripts/build-qemu qemu-system-x86_64
-	@tests/lab/compare $(SCENARIO) --host $(HOST)
+compare: lab-$(KERNEL)
+	@scripts/build-linux $(KERNEL) unpatched
+	@scripts/tree-unpatched $(qemu_tree)
+	@QEMU_TREE=$(qemu_tree)-unpatched scripts/build-qemu qemu-system-x86_64
+	@tests/lab/compare $(SCENARIO) --host $(HOST) --kernel $(KERNEL)
 
 # What each path of KVM costs, in instructions: unmodified kernel and ours.
 bench-paths: lab-$(KERNEL)
@@ -186,14 +196,13 @@ check-model:
 
 # ---- the series -------------------------------------------------------
 
-# Without the source of 7.2 its patches are checked for their form.
+# Of a newer base whose source can't be had the form alone is checked.
 series-check: extract-qemu extract-linux extract-libvirt
-	@$(MAKE) extract-linux-7.2 || :
+	@for tree in $(newer); do $(MAKE) extract-$$tree || :; done
 	@python3 scripts/series.py check
-edit-qemu edit-linux edit-linux-7.2 edit-libvirt: edit-%: extract-%
+$(trees:%=edit-%): edit-%: extract-%
 	@python3 scripts/series.py edit $*
-refresh-qemu refresh-linux refresh-linux-7.2 refresh-libvirt: \
-		refresh-%: extract-%
+$(trees:%=refresh-%): refresh-%: extract-%
 	@python3 scripts/series.py refresh $*
 
 # Is each patch of the kernel series sound by itself?
@@ -229,15 +238,17 @@ help:
 ## make boot           build all, boot a guest twice, write build/report/
 ##      SCENARIO=NAME  one of tests/lab/scenarios/ (secure-boot)
 ##      HOST=amd|intel the emulated host's processor (amd)
-##      KERNEL=NAME    the host's kernel: 6.12 (the default), 7.2, and either
+##      KERNEL=NAME    the host's kernel: 6.12 (the default), 7.2, 7.3, and each
 ##                     with -debug: lockdep, KASAN, kmemleak and more
+##      QEMU=LINE      10.0 (the default), 10.2; most targets take both
 ## make check          every quick test; the last line counts them
 ## make check-full     the slow ones, too; as root, since it makes the packages
 ## make bench          all policies of a scenario, report in build/report/bench.*
 ##      HOST=native    on this machine's own KVM (docs/benchmark.md), with
 ##      BENCH=OPTIONS  of scripts/perennial-bench
 ## make qemu, linux, firmware, lab    build only that
-## make linux-7.2                     likewise, from sid's source
+## make linux-7.2, linux-7.3          likewise, from the source of Debian's sid or
+##                                    trixie-backports
 ## make deb            packages for Debian 13 of KVM, QEMU, libvirt and tools, as
 ##                     an apt repository in build/apt
 ## make lab-deb13      for KERNEL=deb13: Debian 13's kernel with their modules
@@ -245,7 +256,7 @@ help:
 ##                     Boot, virsh at work, and back to Debian's own
 ## make libvirt                       those tests of libvirt that its series can
 ##                                    break
-## make linux-debug, linux-7.2-debug  the host kernels with debugging
+## make linux-debug, linux-LINE-debug the host kernels with debugging
 ## make check-qemu     QEMU's own tests of our files
 ## make check-kvm      those that need a KVM, on this machine's
 ## make compare        SCENARIO on HOST with unmodified QEMU, unmodified kernel,
@@ -260,10 +271,9 @@ help:
 ## make check-mutations    do the series' selftests find mistakes?
 ## make selftests      upstream's KVM selftests with and without the series;
 ##                     writes docs/selftests.md, for 7.2 selftests-7.2.md
-## make edit-qemu, edit-linux, edit-linux-7.2, edit-libvirt   a git tree in
-##                                    build/edit/, one commit a patch
-## make refresh-qemu, refresh-linux, refresh-linux-7.2, refresh-libvirt
-##                                    write its commits back to patches/
+## make edit-TREE      a git tree in build/edit/, one commit a patch; TREE: qemu,
+##                     qemu-10.2, linux, linux-7.2, linux-7.3, libvirt
+## make refresh-TREE   write its commits back to patches/
 ## make clean          remove what was built
 ## make distclean      remove build/
 ##
@@ -272,8 +282,8 @@ help:
 .PHONY: all help boot check check-full check-qemu check-kvm check-qtests bench \
 	compare bench-paths check-model \
 	qemu linux firmware firmware-ipxe lab lab-libvirt lab-upstream-qtests \
-	lab-6.12 lab-7.2 lab-6.12-debug lab-7.2-debug linux-7.2 deb lab-deb13 debian-host \
-	libvirt check-libvirt \
-	linux-debug linux-7.2-debug clean distclean series-check \
+	lab-6.12 lab-6.12-debug deb lab-deb13 debian-host \
+	libvirt check-libvirt linux-debug clean distclean series-check \
 	check-patches check-mutations selftests \
-	$(foreach t,qemu linux linux-7.2 libvirt,extract-$t tree-$t edit-$t refresh-$t)
+	$(foreach l,$(newer_linux),linux-$l linux-$l-debug lab-$l lab-$l-debug) \
+	$(foreach t,linux-deb13 $(trees),extract-$t tree-$t edit-$t refresh-$t)

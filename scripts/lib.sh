@@ -54,3 +54,39 @@ deb13_release()
         "any more: ./configure fetches the source anew"
     echo "$release"
 }
+
+# tree_line TREE: the upstream line of a tree of scripts/series.py: that of
+# patches/PROJECT-LINE.  A tree without a line in its name is the default one.
+tree_line()
+{
+    case $1 in
+    qemu) echo 10.0 ;;
+    linux|linux-deb13) echo 6.12 ;;
+    libvirt) echo 11.3 ;;
+    *) echo "${1#*-}" ;;
+    esac
+}
+
+# lines PROJECT: those that there are patches for, the default first.
+lines()
+{
+    default=$(tree_line "$1")
+    echo "$default"
+    (cd "$top/patches" && ls -d "$1"-*) | sed "s/^$1-//" | grep -Fxv "$default" |
+        sort -V
+}
+
+# trees: all of scripts/series.py.
+trees()
+{
+    for project in qemu linux libvirt
+    do
+        lines $project | sed "1s/.*/$project/; 2,\$s/^/$project-/"
+    done
+}
+
+# accepted LINE...: for an error.
+accepted()
+{
+    echo "$*" | sed 's/ /, /g'
+}

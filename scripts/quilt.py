@@ -44,9 +44,9 @@ def write(tree, folder):
             "Description: Files of Perennial\n\n" +
             "".join(new_file(p, (TOP / p).read_text()) for p in overlay))
         names.append(FILES)
-    for name in tree.read_series():
-        (patches / FOLDER / name).write_bytes((tree.patches / name).read_bytes())
-        names.append(name)
+    for path in (tree.patches / name for name in tree.read_series()):
+        (patches / FOLDER / path.name).write_bytes(path.read_bytes())
+        names.append(path.name)
     with series.open("a") as f:
         f.writelines(f"{FOLDER}/{name}\n" for name in names)
 

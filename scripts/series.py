@@ -6,11 +6,14 @@
     series.py edit TREE
     series.py refresh TREE
 
-TREE is qemu, linux (6.12), linux-7.2 or libvirt.
+TREE is qemu (10.0), qemu-10.2, linux (6.12), linux-7.2, linux-7.3 or libvirt.
 
 A series is a folder patches/NAME of mail-ready patches and a file `series`
-that names them in order.  Whole files of ours are no patches: for QEMU they
-are laid over the tree from their own place in the repository (OVERLAY).
+that names them in order.  What an older base has in common with the newest one
+it does not have again: a line ../NEWEST/NAME takes that patch as it is.  Whole
+files of ours are no patches: for QEMU they are laid over the tree from their
+own place in the repository (OURS).  They are for the newest base; what an older
+one needs otherwise is a patch of that base to our file.
 """
 
 import os
@@ -31,7 +34,7 @@ BASE = "perennial-base"
 GIT = ["git", "-c", "core.abbrev=12", "-c", "core.autocrlf=false",
        "-c", "gc.auto=0", "-c", "advice.detachedHead=false",
        "-c", "init.defaultBranch=main"]
-NAME = re.compile(r"\d{4}-[A-Za-z0-9._-]+\.patch")
+NAME = re.compile(r"(?:\.\./[a-z]+-[0-9.]+/)?\d{4}-[A-Za-z0-9._-]+\.patch")
 TRAILER = re.compile(r"^[A-Z][A-Za-z-]+: \S")
 
 
@@ -42,13 +45,16 @@ class Error(Exception):
 class Tree:
     """A foreign tree: where it is built, its patches, what is laid over it."""
 
-    def __init__(self, name, src, patches, overlay=(), optional=False):
+    def __init__(self, name, patches, overlay=(), newest=None, src=None):
         self.name = name
-        # Only some targets need it: its source may not be there.
-        self.optional = optional
+        # Only the trees of `make boot` and `make check` are always there.
+        self.optional = name not in ("qemu", "linux")
+        src = src or name
         self.src = BUILD / "src" / src
         self.state = BUILD / "src" / f".{src}"
         self.patches = TOP / "patches" / patches
+        # The folder of the newest base's patches, if this is an older base.
+        self.newest = newest
         self.edit = BUILD / "edit" / name
         self._overlay = overlay
 
@@ -83,9 +89,12 @@ class Tree:
             name = line.split("#")[0].strip()
             if not name:
                 continue
-            if not NAME.fullmatch(name):
+            if not NAME.fullmatch(name) or \
+                    "/" in name and name.split("/")[1] != self.newest:
                 raise Error(f"{self._rel('series')}: '{name}': a name like "
-                            "0101-subject.patch is accepted")
+                            "0101-subject.patch " +
+                            (f"or ../{self.newest}/0101-subject.patch "
+                             if self.newest else "") + "is accepted")
             if not (self.patches / name).is_file():
                 raise Error(f"{self._rel('series')}: {name} does not exist")
             names.append(name)
@@ -103,18 +112,20 @@ class Tree:
     rel = _rel
 
 
-TREES = {
-    "qemu": Tree("qemu", "qemu", "qemu",
-                 ("accel", "hw", "include", "qapi", "scripts/kvm-roots",
-                  "stubs", "target", "tests/qtest", "tests/unit")),
-    "linux": Tree("linux", "linux-6.12", "linux-6.12"),
-    "linux-7.2": Tree("linux-7.2", "linux-7.2", "linux-7.2", optional=True),
-    "libvirt": Tree("libvirt", "libvirt", "libvirt", optional=True),
-}
+OURS = ("accel", "hw", "include", "qapi", "scripts/kvm-roots", "stubs",
+        "target", "tests/qtest", "tests/unit")
+# The default of each project first, the newest base last.
+TREES = {tree.name: tree for tree in (
+    Tree("qemu", "qemu-10.0", OURS, newest="qemu-10.2"),
+    Tree("qemu-10.2", "qemu-10.2", OURS),
+    Tree("linux", "linux-6.12", newest="linux-7.3", src="linux-6.12"),
+    Tree("linux-7.2", "linux-7.2", newest="linux-7.3"),
+    Tree("linux-7.3", "linux-7.3"),
+    Tree("libvirt", "libvirt-11.3"))}
 
 # Patched for packages alone, with the series of another tree.
 PACKAGED = {
-    "linux-deb13": Tree("linux-deb13", "linux-deb13", "linux-6.12"),
+    "linux-deb13": Tree("linux-deb13", "linux-6.12", newest="linux-7.3"),
 }
 
 
@@ -177,7 +188,20 @@ def export(repo, out):
 
 
 def slug(name):
-    return name[5:]
+    return name.rpartition("/")[2][5:]
+
+
+def same(patch):
+    """What two patches have in common that do the same to two bases: not where
+    in a file, and not what else is in it."""
+    lines = []
+    for line in patch.splitlines()[1:]:     # less the line with the commit
+        if line.startswith("@@ "):
+            line = "@@ " + " ".join(n.partition(",")[2]
+                                    for n in line.split()[1:3])
+        if not line.startswith(("index ", "Date: ")):
+            lines.append(line)
+    return lines
 
 
 def explain(text):
@@ -212,13 +236,29 @@ def apply_patches(tree, names, work):
                         + explain(r.stdout + r.stderr))
 
 
-def copy_pristine(tree, paths, work):
-    for p in paths:
-        src = tree.pristine(p)
+def copy_unpatched(tree, paths, work):
+    """Upstream's files of these paths, and all of ours, for the patches."""
+    files = [(tree.pristine(p), p) for p in paths]
+    for src, p in files + [(TOP / p, p) for p in tree.overlay()]:
         if src:
             dst = work / p
             dst.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(src, dst)
+
+
+def check_overlay(tree, patched):
+    """Problems of the files to lay over a tree, as messages."""
+    for path in tree.overlay():
+        if tree.pristine(path):
+            yield (f"{path}: {tree.name} has a file of that name; edit it with "
+                   "a patch, a file is never laid over another")
+        elif path in patched and not tree.newest:
+            yield (f"{path}: is a file of ours and changed by a patch; only "
+                   "that of an older base may do so")
+
+
+def content(path):
+    return path.read_bytes() if path.is_file() else None
 
 
 # ---- check ---------------------------------------------------------------
@@ -239,13 +279,13 @@ def check_text(tree, name):
         yield "has no Upstream: line"
 
 
-def check_round_trip(tree, names, tmp):
-    """Import to git and export again must change nothing."""
+def check_round_trip(tree, names, tmp, work):
+    """Import to git must give what is in work, and export the same patches."""
     texts = {n: (tree.patches / n).read_text(errors="replace") for n in names}
     paths = sorted({p for t in texts.values() for p in touched(t)})
     repo = tmp / "repo"
     repo.mkdir()
-    copy_pristine(tree, paths + attributes(tree, paths), repo)
+    copy_unpatched(tree, paths + attributes(tree, paths), repo)
     git(repo, "init", "-q")
     git(repo, "add", "-A", "-f")
     git(repo, "commit", "-q", "--allow-empty", "-m", "base")
@@ -258,18 +298,31 @@ def check_round_trip(tree, names, tmp):
                 line.removeprefix("error: ") for line in r.stderr.splitlines()
                 if line.startswith(("error:", "fatal:")))
             return
+    for path in paths:
+        if content(repo / path) != content(work / path):
+            yield (f"{tree.rel('series')}: git am and patch make a different "
+                   f"{path}: some hunk fits in two places")
     for name, out in zip(names, export(repo, tmp / "out")):
         if slug(out.name) != slug(name):
             yield (f"{tree.rel(name)}: its subject makes it "
                    f"{name[:5]}{slug(out.name)}")
         old = (tree.patches / name).read_bytes()
         new = out.read_bytes()
-        if old != new:
+        # Another base's; that it applies is all that there is to it.
+        if old != new and "/" not in name:
             pairs = zip(old.splitlines() + [b""], new.splitlines() + [b""])
             at = next((i for i, (a, b) in enumerate(pairs, 1) if a != b), 0)
             yield (f"{tree.rel(name)}: git would export it otherwise, from "
                    f"line {at} on (make edit-{tree.name} and "
                    f"refresh-{tree.name} bring it into shape)")
+
+
+def twin(tree, name, text):
+    """The line that takes this patch from the newest base, or None."""
+    line = f"../{tree.newest}/{name}"
+    path = tree.patches / line
+    return line if tree.newest and path.is_file() and \
+        same(path.read_text(errors="replace")) == same(text) else None
 
 
 def check(tree):
@@ -280,16 +333,21 @@ def check(tree):
     except Error as e:
         return [str(e)]
     problems = []
-    for name in sorted({n for n in names if names.count(n) > 1}):
+    slugs = [slug(n) for n in names]
+    for name in sorted({n for n in names if slugs.count(slug(n)) > 1}):
         problems.append(f"{tree.rel('series')}: {name} stands there twice")
     for path in sorted(tree.patches.glob("*.patch")):
         if path.name not in names:
             problems.append(f"{tree.rel(path.name)} is not in the series file")
-    if names != sorted(names):
+    if names != sorted(names, key=lambda name: name.rpartition("/")[2]):
         problems.append(f"{tree.rel('series')}: not in the order of numbers")
-    for name in names:
+    for name in (n for n in names if "/" not in n):
         problems += [f"{tree.rel(name)} {what}"
                      for what in check_text(tree, name)]
+        if twin(tree, name, (tree.patches / name).read_text(errors="replace")):
+            problems.append(f"{tree.rel(name)} is patches/{tree.newest}'s: name "
+                            f"that (make edit-{tree.name} and refresh-"
+                            f"{tree.name} do)")
     if problems or not tree.src.is_dir():
         return problems
 
@@ -297,19 +355,25 @@ def check(tree):
         tmp = Path(tmp)
         paths = sorted({p for n in names for p in touched(
             (tree.patches / n).read_text(errors="replace"))})
+        problems += check_overlay(tree, paths)
+        if problems:
+            return problems
         work = tmp / "work"
         work.mkdir()
-        copy_pristine(tree, paths, work)
+        copy_unpatched(tree, paths, work)
         try:
             apply_patches(tree, names, work)
         except Error as e:
             return [str(e)]
-        for path in tree.overlay():
-            if tree.pristine(path) or (work / path).exists():
-                problems.append(f"{path}: the tree has a file of that name; "
-                                "edit it with a patch")
-        problems += check_round_trip(tree, names, tmp)
+        problems += check_round_trip(tree, names, tmp, work)
     return problems
+
+
+def sizes(tree):
+    names = tree.read_series()
+    own = sum("/" not in n for n in names)
+    return f"{len(names)} patches" + \
+        (f", {own} of its own" if tree.newest else "")
 
 
 def cmd_check(trees, named):
@@ -324,7 +388,7 @@ def cmd_check(trees, named):
         bad += len(problems)
         if not problems:
             print(f"  CHECK    {tree.patches.relative_to(TOP)}: "
-                  f"{len(tree.read_series())} patches" +
+                  f"{sizes(tree)}" +
                   ("" if tree.src.is_dir() else
                    f"; their form alone, {tree.src.relative_to(TOP)} does "
                    "not exist"))
@@ -401,6 +465,37 @@ def number(old, outs):
     return names
 
 
+def shared(tree, names, outs, work):
+    """The names, with those from the newest base that make the same files."""
+    commits = git(tree.edit, "rev-list", "--reverse",
+                  f"{BASE}..HEAD").stdout.split()
+    work.mkdir()
+    lines = []
+    for name, out, commit in zip(names, outs, commits):
+        text = out.read_text(errors="replace")
+        line = twin(tree, name, text)
+        paths = touched(text) if line else ()
+        for path in paths:
+            before = git(tree.edit, "show", f"{commit}^:{path}", check=False)
+            if before.returncode == 0:
+                (work / path).parent.mkdir(parents=True, exist_ok=True)
+                (work / path).write_text(before.stdout)
+            else:
+                (work / path).unlink(missing_ok=True)
+        try:
+            if line:
+                apply_patches(tree, [line], work)
+        except Error:
+            line = None
+        for path in paths:
+            after = git(tree.edit, "show", f"{commit}:{path}", check=False)
+            if content(work / path) != (after.stdout.encode()
+                                        if after.returncode == 0 else None):
+                line = None
+        lines.append(line or name)
+    return lines
+
+
 def cmd_refresh(tree):
     rel = tree.edit.relative_to(TOP)
     if not tree.edit.is_dir():
@@ -417,13 +512,16 @@ def cmd_refresh(tree):
     changed = git(tree.edit, "log", "--format=", "--name-only",
                   f"{BASE}..HEAD").stdout.split()
     for path in sorted(set(tree.overlay()) & set(changed)):
-        raise Error(f"{rel}: a commit changes {path}, which is no file of "
-                    "upstream's; edit it in the repository")
+        if not tree.newest:
+            raise Error(f"{rel}: a commit changes {path}, which is no file of "
+                        "upstream's; edit it in the repository")
 
     with tempfile.TemporaryDirectory(prefix="series-") as tmp:
-        outs = export(tree.edit, Path(tmp))
+        outs = export(tree.edit, Path(tmp) / "out")
         old = sorted(p.name for p in tree.patches.glob("*.patch"))
-        names = number(old, outs)
+        names = number([n.rpartition("/")[2] for n in tree.read_series()] or old,
+                       outs)
+        names = shared(tree, names, outs, Path(tmp) / "work")
         # Comments stay above the patch that they stand above.
         notes, block = {}, []
         for line in tree._series_lines():
@@ -441,6 +539,8 @@ def cmd_refresh(tree):
         lines += block
         for name, out in zip(names, outs):
             dst = tree.patches / name
+            if "/" in name:
+                continue
             if not dst.exists() or dst.read_bytes() != out.read_bytes():
                 shutil.copyfile(out, dst.with_suffix(".new"))
                 dst.with_suffix(".new").rename(dst)
@@ -451,7 +551,7 @@ def cmd_refresh(tree):
         for name in set(old) - set(names):
             (tree.patches / name).unlink()
             print(f"  REMOVE   {tree.rel(name)}")
-    print(f"  {len(names)} patches in {tree.patches.relative_to(TOP)}")
+    print(f"  {sizes(tree)} in {tree.patches.relative_to(TOP)}")
     return 0
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Make the patched source trees: tree.py extract|apply TREE [DIR]
 
-TREE is qemu, linux (6.12), linux-7.2, linux-deb13 (6.12 of Debian 13) or libvirt.
+TREE is one that series.py knows, or linux-deb13 (6.12 of Debian 13).
 extract unpacks what scripts/fetch brought (or copies DIR) to build/src.
 apply lays our files over it and applies the series.  Only files whose
 content changes are written, so that a rebuild compiles only what it must;
@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from series import (BUILD, PACKAGED, TOP, TREES, Error, apply_patches,
-                    copy_pristine, touched)
+                    check_overlay, copy_unpatched, touched)
 
 
 def sha(path):
@@ -47,11 +47,11 @@ def unpack(tree, new, folder):
         new.mkdir()
         run("sh", "-c", 'tar -C "$1" --exclude=./.git --exclude=./build '
             '-cf - . | tar -C "$2" -xf -', "sh", folder, str(new))
-    elif tree.name == "qemu":
+    elif tree.name.startswith("qemu"):
         dsc = next(p for _, p in inputs(tree) if p.suffix == ".dsc")
         # apt verified the files; the .dsc's own signature says no more.
         run("dpkg-source", "--no-check", "-x", str(dsc), str(new))
-    elif tree.name == "libvirt":
+    elif tree.name.startswith("libvirt"):
         [(_, tar)] = inputs(tree)
         new.mkdir()
         run("tar", "-C", str(new), "--strip-components=1", "-xf", str(tar))
@@ -97,7 +97,7 @@ def fingerprint(tree, names, overlay):
     files = [TOP / "scripts" / "series.py", Path(__file__)]
     files += [tree.patches / n for n in names] + [TOP / p for p in overlay]
     for f in files:
-        h.update(f"{f.relative_to(TOP)} {sha(f)}\n".encode())
+        h.update(f"{f.resolve().relative_to(TOP)} {sha(f)}\n".encode())
     return h.hexdigest()
 
 
@@ -161,23 +161,15 @@ def apply(tree):
 
     patched = sorted({p for n in names for p in touched(
         (tree.patches / n).read_text(errors="replace"))})
-    for path in overlay:
-        if tree.pristine(path):
-            raise Error(f"{path}: {tree.name} has a file of that name; edit "
-                        "it with a patch, a file is never laid over another")
-        if path in patched:
-            raise Error(f"{path}: is a file of ours and changed by a patch")
+    for problem in check_overlay(tree, patched):
+        raise Error(problem)
     with tempfile.TemporaryDirectory(prefix="tree-") as tmp:
         work = Path(tmp)
         # Files that an older state of the series changed go back, too.
         paths = sorted(set(patched) | set(overlay) | set(before))
         keep_pristine(tree, paths)
-        copy_pristine(tree, paths, work)
+        copy_unpatched(tree, paths, work)
         apply_patches(tree, names, work)
-        for path in overlay:
-            (work / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(TOP / path, work / path)
-            shutil.copymode(TOP / path, work / path)
         now, changes = write(tree, paths, work, before)
     (tree.state / "written").write_text("".join(p + "\n" for p in now))
     manifest.write_text(json.dumps(now, indent=0))

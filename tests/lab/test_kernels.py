@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 LAB = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, LAB)
@@ -67,9 +68,23 @@ class Kernels(unittest.TestCase):
             self.assertEqual(os.path.basename(
                 kernels.initramfs(self.build, name)), file)
 
+    def test_each_qemu_has_its_initramfs(self):
+        for tree, file in (("qemu", "initramfs-7.2.cpio"),
+                           ("qemu-10.2", "initramfs-7.2-10.2.cpio")):
+            with mock.patch.dict(os.environ, QEMU_TREE=tree):
+                self.assertEqual(os.path.basename(
+                    kernels.initramfs(self.build, "7.2")), file)
+
     def test_labels(self):
         self.assertEqual([kernels.label(name) for name in kernels.NAMES],
-                         ["", "7.2-", "6.12-debug-", "7.2-debug-", "deb13-"])
+                         ["", "7.2-", "7.3-", "6.12-debug-", "7.2-debug-",
+                          "7.3-debug-", "deb13-"])
+
+    def test_lines_are_those_of_patches(self):
+        folders = sorted(name.removeprefix("linux-") for name in os.listdir(
+            os.path.join(os.path.dirname(LAB), "../patches"))
+                         if name.startswith("linux-"))
+        self.assertEqual(sorted(kernels.LINES), folders)
 
     def test_debug(self):
         for name, debug in (("6.12", False), ("7.2-debug", True),

@@ -26,6 +26,10 @@ class Checkout(unittest.TestCase):
             shutil.copy2(TOP / name, self.top / name)
         shutil.copytree(TOP / "scripts", self.top / "scripts",
                         ignore=shutil.ignore_patterns("__pycache__"))
+        # Their names say which lines there are.
+        for folder in (TOP / "patches").iterdir():
+            if folder.is_dir():
+                (self.top / "patches" / folder.name).mkdir(parents=True)
         shutil.copytree(TOP / "tests/lab/scenarios",
                         self.top / "tests/lab/scenarios")
 

@@ -43,6 +43,9 @@ class Configure(Checkout):
     def test_options(self):
         qemu = self.tree("qemu9", {"VERSION": "9.2.0\n",
                                    "qapi/qapi-schema.json": ""})
+        # On the way to 10.1
+        qemu10 = self.tree("qemu10.0.50", {"VERSION": "10.0.50\n",
+                                           "qapi/qapi-schema.json": ""})
         linux = self.tree("linux61", {
             "Kconfig": "", "Makefile":
             "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 99\n"})
@@ -53,6 +56,10 @@ class Configure(Checkout):
         spaced = self.tree("white space", {"VERSION": "10.0.2\n"})
         for args, words in (
                 (["--frobnicate"], ["--frobnicate", "--qemu-src=DIR"]),
+                (["--qemu-11.1-src=/tmp"], ["--qemu-11.1-src", "--qemu-10.2-src"]),
+                (["--bash-src=/tmp"], ["--bash-src", "--qemu-src=DIR"]),
+                ([f"--qemu-10.2-src={qemu}"], ["9.2.0", "10.2.x"]),
+                ([f"--qemu-src={qemu10}"], ["10.0.50", "10.0.x"]),
                 (["--qemu-src="], ["--qemu-src", "directory"]),
                 (["--qemu-src=/nowhere"], ["--qemu-src=/nowhere"]),
                 ([f"--qemu-src={linux}"], [str(linux), "10.0.x"]),
@@ -86,10 +93,10 @@ class Configure(Checkout):
                            f"--libvirt-src={libvirt}")
         self.assertEqual((r.returncode, r.stderr), (0, ""))
         text = (self.top / "build/config.mk").read_text()
-        self.assertIn(f"QEMU_SRC := {qemu}\n", text)
-        self.assertIn(f"LINUX_SRC := {linux}\n", text)
-        self.assertIn(f"LINUX_7_2_SRC := {newer}\n", text)
-        self.assertIn(f"LIBVIRT_SRC := {libvirt}\n", text)
+        self.assertIn(f"SRC_qemu := {qemu}\n", text)
+        self.assertIn(f"SRC_linux := {linux}\n", text)
+        self.assertIn(f"SRC_linux-7.2 := {newer}\n", text)
+        self.assertIn(f"SRC_libvirt := {libvirt}\n", text)
 
     def test_not_root_gets_one_command(self):
         self.tool("dpkg-query", TWO_MISSING)
@@ -156,6 +163,13 @@ class Variables(Checkout):
         for word, said in (("HOST=arm", ["HOST='arm'", "amd, intel"]),
                            ("HOST=", ["HOST=''", "amd, intel"]),
                            ("KERNEL=6.1", ["KERNEL='6.1'", "7.2-debug"]),
+                           ("KERNEL=7.9", ["KERNEL='7.9'", "6.12, 7.2"]),
+                           ("QEMU=11.9", ["QEMU='11.9'", "10.0, 10.2"]),
+                           ("QEMU=../10.0", ["QEMU='../10.0'"]),
+                           ("LIBVIRT=99", ["LIBVIRT='99'", "11.3"]),
+                           ("QEMU=10.2 KERNEL=deb13", ["QEMU='10.2'",
+                                                       "lab-deb13"]),
+                           ("QEMU=10.2 deb", ["QEMU='10.2'", "deb"]),
                            ("SCENARIO=nonsense", ["'nonsense'",
                                                   "pc-seabios"]),
                            ("SCENARIO=../etc/passwd", ["../etc/passwd"]),
@@ -163,7 +177,9 @@ class Variables(Checkout):
                            ("SCENARIO=$$(touch x)`touch x`;touch x",
                             ["accepted"])):
             with self.subTest(word):
-                self.refused(self.run_in("make", "boot", word), *said)
+                self.refused(self.run_in(
+                    "make", "boot", *(word.split() if word.startswith(
+                        "QEMU") else [word])), *said)
                 self.assertFalse((self.top / "build").exists())
                 self.assertFalse((self.top / "x").exists())
 

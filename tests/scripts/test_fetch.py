@@ -212,15 +212,17 @@ esac
         self.pretend(SID_MADISON, show=SID_SHOW)
         r = self.fetch("linux-7.2")
         self.assertEqual((r.returncode, r.stderr), (0, ""))
-        lists = (self.apt.with_name("apt-sid") / "sources.list").read_text()
-        self.assertEqual(lists.split()[3:], ["sid", "main"])
+        lists = (self.apt.with_name("apt-moving") / "sources.list").read_text()
+        self.assertEqual([line.split()[0::3] for line in lists.splitlines()],
+                         [[kind, suite] for kind in ("deb-src", "deb")
+                          for suite in ("sid", "trixie-backports")])
         self.assertFalse(self.apt.exists())
         self.assertIn("linux-source-7.2 7.2.13-1 ",
                       (self.top / "build/inputs/linux-7.2").read_text())
 
     def test_sid_moved_on(self):
         self.pretend(SID_MADISON.replace("7.2", "7.3"), show=SID_SHOW)
-        self.refused(self.fetch("linux-7.2"), "sid no longer has",
+        self.refused(self.fetch("linux-7.2"), "sid,trixie-backports no longer have",
                      "--linux-7.2-src=DIR")
         self.assertFalse((self.top / "build/inputs/linux-7.2").exists())
 
@@ -236,7 +238,7 @@ esac
         self.assertIn("7.2.13-1", r.stderr)
         self.assertEqual(inputs.read_text(), before)
         next(self.cache.iterdir()).write_bytes(b"half")
-        self.refused(self.fetch("linux-7.2"), "sid no longer has")
+        self.refused(self.fetch("linux-7.2"), "sid,trixie-backports no longer have")
 
     def test_offline_with_lists_but_no_file(self):
         self.pretend()

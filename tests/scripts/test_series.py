@@ -81,7 +81,7 @@ class Base(unittest.TestCase):
         self.addCleanup(setattr, trees, "__file__", trees.__file__)
         trees.__file__ = str(self.top / "scripts/tree.py")
         self.put("scripts/tree.py", "")
-        self.tree = series.Tree("qemu", "qemu", "qemu",
+        self.tree = series.Tree("qemu", "qemu",
                                 ("accel", "hw", "scripts/a-tool"))
         for path, text in UPSTREAM.items():
             self.put(f"build/src/qemu/{path}", text)

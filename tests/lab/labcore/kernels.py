@@ -5,7 +5,7 @@ import os
 
 from .errors import LabError
 
-LINES = ("6.12", "7.2")
+LINES = ("6.12", "7.2", "7.3")
 DEBUG = "-debug"
 DEBIAN = "deb13"        # Debian 13's own, with the modules of perennial-kvm-dkms
 NAMES = (*LINES, *(line + DEBUG for line in LINES), DEBIAN)
@@ -36,11 +36,13 @@ def modules(build, value):
 
 
 def initramfs(build, value):
-    """The one with the selftests of that kernel's line."""
+    """The one with the selftests of that kernel's line, and with the QEMU that
+    make exports."""
     line = value.removesuffix(DEBUG)
     line = line if line in LINES else LINES[0]
     suffix = "" if line == LINES[0] else f"-{line}"
-    return os.path.join(build, f"lab/initramfs{suffix}.cpio")
+    qemu = os.environ.get("QEMU_TREE", "qemu").removeprefix("qemu")
+    return os.path.join(build, f"lab/initramfs{suffix}{qemu}.cpio")
 
 
 def debug(value):
