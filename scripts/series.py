@@ -34,7 +34,7 @@ BASE = "perennial-base"
 GIT = ["git", "-c", "core.abbrev=12", "-c", "core.autocrlf=false",
        "-c", "gc.auto=0", "-c", "advice.detachedHead=false",
        "-c", "init.defaultBranch=main"]
-NAME = re.compile(r"(?:\.\./[a-z]+-[0-9.]+/)?\d{4}-[A-Za-z0-9._-]+\.patch")
+NAME = re.compile(r"(?:\.\./[a-z][a-z0-9.-]*/)?\d{4}-[A-Za-z0-9._-]+\.patch")
 TRAILER = re.compile(r"^[A-Z][A-Za-z-]+: \S")
 
 

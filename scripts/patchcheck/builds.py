@@ -10,6 +10,7 @@ from pathlib import Path
 from series import TOP, Error
 
 from .memo import Memo, digest
+from .report import patch_number
 
 HERE = Path(__file__).resolve().parent
 MESSAGE = re.compile(r"^(?:\.\./)*(?P<file>[\w./+-]+\.[chS]):(?P<line>\d+)"
@@ -93,7 +94,7 @@ class Config:
         if self.all_known():
             return
         self.configure()
-        known = self.memo.get("base", self.key())
+        known = self.memo.get(self.base_name(), self.key())
         if known:
             self.base = {tuple(pair) for pair in known["said"]}
             self.needed = set(known["needed"])
@@ -107,30 +108,36 @@ class Config:
                         + "; ".join(text for _, text in said)[:300])
         self.base = set(said)
         self.needed = set().union(*self.undefined().values(), set())
-        self.memo.put("base", self.key(), {"said": sorted(self.base),
+        self.memo.put(self.base_name(), self.key(), {"said": sorted(self.base),
                                            "needed": sorted(self.needed)})
+
+    def base_name(self):
+        """What upstream's tree says is every series' that needs no other."""
+        return self.work.memo("base") if self.work.before else "base"
 
     def key(self, upto=None):
         """Of all that a build after the patch UPTO depends on."""
-        patches = self.work.patches
+        before, patches = self.work.before, self.work.patches
         upto = patches.index(upto) + 1 if upto else 0
         return digest((self.work.dir / "source").read_text(),
                       self.fragment.read_text(), Path(__file__).read_text(),
-                      *(self.work.text(p) for p in patches[:upto]))
+                      *(self.work.text(p) for p in before + patches[:upto]))
 
     def known(self, patch):
         """A build that passed before needs no other."""
-        return self.memo.get(patch[:4], self.key(patch)) is not None
+        return self.memo.get(self.work.memo(patch_number(patch)),
+                             self.key(patch)) is not None
 
     def all_known(self):
         return all(self.known(patch) for patch in self.work.patches)
 
     def build_patch(self, patch, exports, report):
-        name = f"{patch[:4]} builds, {self.name}"
+        number = self.work.memo(patch_number(patch))
+        name = f"{number} builds, {self.name}"
         if self.known(patch):
             report.verdict(f"{name} (as before)", [])
             return
-        status, said = self.build(patch[:4])
+        status, said = self.build(patch_number(patch))
         problems = [f"{file}:{line}: {text}" if file else text
                     for (file, text), line in said.items()
                     if (file, text) not in self.base]
@@ -141,7 +148,7 @@ class Config:
             problems += exports.missing(self)
         report.verdict(name, problems)
         if not problems:
-            self.memo.put(patch[:4], self.key(patch), True)
+            self.memo.put(number, self.key(patch), True)
 
 
 class Exports:

@@ -20,11 +20,13 @@ def before(work, configs):
     for config in configs:
         if config.name in SPARSE:
             config.configure()
-            known = config.memo.get("sparse", config.key())
+            name = config.work.memo("sparse") if config.work.before \
+                else "sparse"
+            known = config.memo.get(name, config.key())
             if known is None:
                 print(f"  SPARSE   upstream, {config.name}", flush=True)
                 known = sorted(sparse(config, "base").elements())
-                config.memo.put("sparse", config.key(), known)
+                config.memo.put(name, config.key(), known)
             config.sparse = collections.Counter(map(tuple, known))
 
 
@@ -34,7 +36,9 @@ def after(work, configs, report):
             new = sparse(config, "series") - config.sparse
             report.verdict(f"sparse, {config.name}",
                            [f"{file}: {text}" for file, text in new.elements()])
-    style.checkpatch(work, report)
+    # Of a series by itself `scripts/upstream check` asks that.
+    if not work.letter:
+        style.checkpatch(work, report)
     kernel_doc(work, report)
     selftests(work, configs, report)
 

@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Count verdicts, and show each: one line, below it what is wrong."""
 
+from pathlib import Path
+
 SHOWN = 20      # lines of one failure
+
+
+def patch_number(patch):
+    """0104 of any/folder/0104-subject.patch"""
+    return Path(patch).name[:4]
 
 
 class Report:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from series import TOP, Error
 
+from .report import patch_number
+
 ALLOW = Path(__file__).resolve().parent / "checkpatch-allow"
-REPORT = re.compile(r"^(?P<level>ERROR|WARNING|CHECK):(?P<type>[A-Z_]+): "
+# QEMU's checkpatch.pl has no types.
+REPORT = re.compile(r"^(?P<level>ERROR|WARNING|CHECK):(?:(?P<type>[A-Z_]+):)? "
                     r"(?P<text>.*)\n(?:#(?P<at>\d+): ?(?:FILE: (?P<file>\S+?):"
                     r"(?P<line>\d+):)?\n(?P<source>.*))?", re.M)
 # Whether a commit exists can't be said in a tree without its history.
@@ -30,14 +33,19 @@ class Allowed:
         self.lines = self.lines.split(",")
 
     def takes(self, where, found):
-        return found["type"] == self.type and \
+        return (found["type"] or "-") == self.type and \
             fnmatch.fnmatchcase(where, self.file) and \
             re.search(self.text, f"{found['text']}\n{found['source']}") \
             is not None
 
 
-def allowed(line):
-    """The entries for this kernel line; each must have a reason above it."""
+def line_of(tree):
+    """What the list calls a tree: 7.3, qemu-10.2"""
+    return tree.patches.name.removeprefix("linux-")
+
+
+def allowed(tree):
+    """The entries for this tree; each must have a reason above it."""
     entries, reason = [], False
     for number, text in enumerate(ALLOW.read_text().splitlines(), 1):
         if text.startswith("#"):
@@ -49,37 +57,46 @@ def allowed(line):
             if not reason:
                 raise Error(f"{ALLOW.relative_to(TOP)}:{number}: no reason "
                             "stands above it")
-            if line in entry.lines:
+            if line_of(tree) in entry.lines:
                 entries.append(entry)
     return entries
 
 
+def complaints(run, tree, patch, rel, entries):
+    """What checkpatch.pl says of a patch, and no entry allows.  RUN runs a
+    command in the tree; REL is what stands for the patch's message."""
+    options = () if tree.patches.name.startswith("qemu-") else (
+        "--show-types", "--color=never", f"--ignore={IGNORE}")
+    status, text = run("perl", "scripts/checkpatch.pl", "--strict",
+                       "--no-summary", *options, patch)
+    problems, seen = [], 0
+    for found in REPORT.finditer(text):
+        seen += 1
+        # Of the message itself there is but a line of the patch.
+        where = found["file"] or rel
+        takers = [e for e in entries if e.takes(where, found)]
+        for entry in takers:
+            entry.used = True
+        if not takers:
+            kind = ":".join(w for w in (found["level"], found["type"]) if w)
+            problems.append(f"{where}:{found['line'] or found['at']}: {kind}: "
+                            f"{found['text']}: "
+                            f"{(found['source'] or '').strip()}")
+    if status and not seen:
+        problems.append(f"checkpatch.pl ended with status {status}: "
+                        + text.strip()[-200:])
+    return problems
+
+
 def checkpatch(work, report):
-    line = work.tree.patches.name.removeprefix("linux-")
-    entries = allowed(line)
+    entries = allowed(work.tree)
+
+    def run(*command):
+        return work.run("checkpatch", *command, env={"GIT_DIR": "none"})
     for patch in work.patches:
-        status, text = work.run(
-            "checkpatch", "perl", "scripts/checkpatch.pl", "--strict",
-            "--show-types", "--no-summary", "--color=never",
-            f"--ignore={IGNORE}", work.tree.patches / patch,
-            env={"GIT_DIR": "none"})
-        problems, seen = [], 0
-        for found in REPORT.finditer(text):
-            seen += 1
-            # Of the message itself there is but a line of the patch.
-            where = found["file"] or work.tree.rel(patch)
-            takers = [e for e in entries if e.takes(where, found)]
-            for entry in takers:
-                entry.used = True
-            if not takers:
-                problems.append(
-                    f"{where}:{found['line'] or found['at']}: "
-                    f"{found['level']}:{found['type']}: {found['text']}: "
-                    f"{(found['source'] or '').strip()}")
-        if status and not seen:
-            problems.append(f"checkpatch.pl ended with status {status}: "
-                            + text.strip()[-200:])
-        report.verdict(f"{patch[:4]} checkpatch", problems)
+        report.verdict(f"{patch_number(patch)} checkpatch", complaints(
+            run, work.tree, work.tree.patches / patch, work.tree.rel(patch),
+            entries))
     report.verdict("checkpatch-allow, each entry is needed",
                    [f"{ALLOW.relative_to(TOP)}:{e.number}: not needed"
                     for e in entries if not e.used])

@@ -9,10 +9,15 @@ import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 from series import BASE, BUILD, TOP, Error, attributes, git, touched
 
-# Of these folders a build of KVM reads the Makefiles and Kconfig alone.
+from . import letters
+
+# Of these folders of Linux a build of KVM reads the Makefiles and Kconfig
+# alone.
 UNREAD = ("drivers", "sound", "samples", "Documentation", "fs", "net", "rust",
           "arch/[!x]*")
 SUFFIXES = ("c", "h", "S", "rst", "txt", "yaml", "dts", "dtsi", "rs", "json",
@@ -20,14 +25,29 @@ SUFFIXES = ("c", "h", "S", "rst", "txt", "yaml", "dts", "dtsi", "rs", "json",
 
 
 class Worktree:
-    def __init__(self, tree, jobs):
-        self.tree, self.jobs = tree, jobs
+    def __init__(self, tree, jobs, letter=None, known=None):
+        """Of all of a tree's series, or of one that is sent by itself."""
+        self.tree, self.jobs, self.letter = tree, jobs, letter
         self.dir = BUILD / "patchcheck" / tree.src.name
         self.src = self.dir / "tree"
+        if tree.patches.name.startswith("qemu-"):
+            # Where scripts/build-qemu and qemu-test look for a tree.
+            self.src = tree.src.with_name(tree.src.name + "-alone")
+            self.dir = tree.src.with_name(f".{self.src.name}")
         self.logs = self.dir / "logs"
-        self.patches = tree.read_series()
-        self.touched = sorted({p for n in self.patches
+        if letter:
+            with tempfile.TemporaryDirectory(prefix="letter-") as tmp:
+                letters.assemble(letter, known, Path(tmp))
+                self.before, self.patches = letters.export(
+                    Path(tmp), self.dir / "letters" / letter.name)
+        else:
+            self.before, self.patches = [], tree.read_series()
+        self.touched = sorted({p for n in self.before + self.patches
                                for p in touched(self.text(n))})
+
+    def memo(self, name):
+        """What a finding is remembered by: a series has its own."""
+        return f"{self.letter.name} {name}" if self.letter else name
 
     def text(self, patch):
         return (self.tree.patches / patch).read_text(errors="replace")
@@ -61,13 +81,15 @@ class Worktree:
         if paths:
             git(self.src, "add", "-f", *paths)
         git(self.src, "commit", "-q", "--allow-empty", "-m", "base")
+        for patch in self.before:
+            self.apply(patch)
         git(self.src, "tag", BASE)
 
     def _copy(self):
         print(f"  COPY     {self.src.relative_to(TOP)}", flush=True)
         shutil.rmtree(self.src, ignore_errors=True)
         rules = ["--exclude=.git"]
-        for folder in UNREAD:
+        for folder in UNREAD if "linux" in self.tree.name else ():
             rules += [f"--exclude=/{folder}/**.{s}" for s in SUFFIXES]
         r = subprocess.run(["rsync", "-a", *rules, f"{self.tree.src}/",
                             f"{self.src}/"], capture_output=True, text=True)

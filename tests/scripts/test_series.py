@@ -364,6 +364,127 @@ class FirstPatch(Base):
                          ["0101-README-say-whose.patch"])
 
 
+class Shared(Base):
+    """An older base beside the newest one, whose file has lines above."""
+
+    def setUp(self):
+        super().setUp()
+        self.older = series.Tree("older", "older-1.0", ("accel", "hw"),
+                                 newest="qemu")
+        for path, text in UPSTREAM.items():
+            self.put(f"build/src/older/{path}", "an older line\n" + text)
+        self.older.state.mkdir()
+        self.line = f"../qemu/{NAME}"
+        self.older_series(self.line)
+
+    def older_series(self, *names):
+        return self.put("patches/older-1.0/series", "# Ours\n" + "".join(
+            n + "\n" for n in names))
+
+    def one(self, *words):
+        problems = series.check(self.older)
+        self.assertEqual(len(problems), 1, problems)
+        for word in words:
+            self.assertIn(word, problems[0])
+
+    def twin(self):
+        """The patch as git would export it for the older base."""
+        text = "an older line\n" + UPSTREAM["accel/kvm/kvm-all.c"]
+        return GOOD.format(old=blob(text), new=blob(text.replace(
+            "line 20\n", "hook();\n"))).replace("@@ -17,", "@@ -18,").replace(
+                " +17,", " +18,")
+
+    def test_it_applies_to_both(self):
+        self.assertEqual(series.check(self.older), [])
+        self.assertEqual(series.check(self.tree), [])
+        self.quiet(trees.apply, self.older)
+        text = (self.top / "build/src/older/accel/kvm/kvm-all.c").read_text()
+        self.assertTrue(text.startswith("an older line\n"))
+        self.assertIn("hook();\n", text)
+
+    def test_a_change_of_it_is_applied_to_the_older_one(self):
+        self.quiet(trees.apply, self.older)
+        self.patch(NAME, good().replace("hook();", "hook2();"))
+        self.quiet(trees.apply, self.older)
+        self.assertIn("hook2();", (
+            self.top / "build/src/older/accel/kvm/kvm-all.c").read_text())
+
+    def test_a_patch_stands_in_one_place(self):
+        self.put(f"patches/older-1.0/{NAME}", self.twin())
+        self.older_series(NAME)
+        self.one(NAME, "patches/qemu's", "refresh-older")
+
+    def test_another_folder_than_the_newest(self):
+        for line in (f"../other-1/{NAME}", f"../../qemu/{NAME}", f"qemu/{NAME}"):
+            self.older_series(line)
+            self.one(line, "../qemu/0101-subject.patch")
+        # The newest base takes nothing from another one.
+        self.series(f"../older-1.0/{NAME}")
+        self.assertIn("0101-subject.patch is accepted",
+                      series.check(self.tree)[0])
+
+    def test_one_that_the_newest_does_not_have(self):
+        self.older_series("../qemu/0203-none.patch")
+        self.one("../qemu/0203-none.patch does not exist")
+
+    def test_one_that_does_not_apply(self):
+        self.put("build/src/older/accel/kvm/kvm-all.c", "another file\n")
+        self.one(NAME, "does not apply", "accel/kvm/kvm-all.c")
+
+    def test_twice(self):
+        self.put(f"patches/older-1.0/{NAME}", good().replace("hook();", "x();"))
+        self.older_series(NAME, self.line)
+        self.assertIn("stands there twice", series.check(self.older)[0])
+
+    def test_refresh_keeps_what_is_shared_and_writes_what_is_not(self):
+        self.quiet(trees.apply, self.older)
+        self.quiet(series.cmd_edit, self.older)
+        self.quiet(series.cmd_refresh, self.older)
+        self.assertEqual(self.older.read_series(), [self.line])
+        self.assertEqual(list(self.older.patches.glob("*.patch")), [])
+        path = self.older.edit / "accel/kvm/kvm-all.c"
+        path.write_text(path.read_text().replace("hook();", "other();"))
+        series.git(self.older.edit, "commit", "-q", "-a", "--amend", "--no-edit")
+        self.quiet(series.cmd_refresh, self.older)
+        self.assertEqual(self.older.read_series(), [NAME])
+        self.assertEqual(series.check(self.older), [])
+        path.write_text(path.read_text().replace("other();", "hook();"))
+        series.git(self.older.edit, "commit", "-q", "-a", "--amend", "--no-edit")
+        self.quiet(series.cmd_refresh, self.older)
+        self.assertEqual(self.older.read_series(), [self.line])
+        self.assertEqual(list(self.older.patches.glob("*.patch")), [])
+
+    def test_a_file_of_ours_is_changed_for_an_older_base_alone(self):
+        self.put("accel/kvm/ours.c", "int newest;\n")
+        self.quiet(trees.apply, self.older)
+        self.quiet(series.cmd_edit, self.older)
+        path = self.older.edit / "accel/kvm/ours.c"
+        path.write_text("int older;\n")
+        series.git(self.older.edit, "commit", "-q", "-a", "-m",
+                   "ours: as older QEMU has it\n\nReason.\n\nUpstream: no\n\n"
+                   "Signed-off-by: A B <a@b.org>")
+        self.quiet(series.cmd_refresh, self.older)
+        self.assertEqual(series.check(self.older), [])
+        self.quiet(trees.apply, self.older)
+        self.assertEqual((self.top / "build/src/older/accel/kvm/ours.c"
+                          ).read_text(), "int older;\n")
+        # The newest base may not.
+        name = self.older.read_series()[1]
+        self.patch(name, (self.older.patches / name).read_text())
+        self.series(NAME, name)
+        self.assertIn("only that of an older base may",
+                      series.check(self.tree)[0])
+        self.assertIn("only that of an older base may",
+                      self.refused(trees.apply, self.tree))
+
+    def test_git_and_patch_must_agree(self):
+        work = self.put("work/accel/kvm/kvm-all.c", "elsewhere\n").parents[2]
+        problems = list(series.check_round_trip(
+            self.older, [self.line], self.top, work))
+        self.assertEqual(len(problems), 1, problems)
+        self.assertIn("a different accel/kvm/kvm-all.c", problems[0])
+
+
 class Numbers(unittest.TestCase):
     def numbers(self, old, new):
         return [n[:4] for n in
