@@ -196,10 +196,14 @@ check-model:
 
 # ---- the series -------------------------------------------------------
 
-# Of a newer base whose source can't be had the form alone is checked.
-series-check: extract-qemu extract-linux extract-libvirt
+# A newer base whose source can't be had is left out, or its form is checked.
+extract-all: extract-qemu extract-linux extract-libvirt
 	@for tree in $(newer); do $(MAKE) extract-$$tree || :; done
+series-check: extract-all
 	@python3 scripts/series.py check
+# What would a newer version break?
+new-base: extract-all
+	@python3 scripts/new-base
 $(trees:%=edit-%): edit-%: extract-%
 	@python3 scripts/series.py edit $*
 $(trees:%=refresh-%): refresh-%: extract-%
@@ -267,6 +271,7 @@ help:
 ## make check-qtests   all of upstream's qtests for x86_64
 ## make check-libvirt  libvirt's own tests of what its series changes
 ## make series-check   are the patch series in order?
+## make new-base       what would a newer point release, or line, of them break?
 ## make check-patches  does each kernel patch build, without a new warning?
 ## make check-mutations    do the series' selftests find mistakes?
 ## make selftests      upstream's KVM selftests with and without the series;
@@ -283,7 +288,8 @@ help:
 	compare bench-paths check-model \
 	qemu linux firmware firmware-ipxe lab lab-libvirt lab-upstream-qtests \
 	lab-6.12 lab-6.12-debug deb lab-deb13 debian-host \
-	libvirt check-libvirt linux-debug clean distclean series-check \
+	libvirt check-libvirt linux-debug clean distclean series-check new-base \
+	extract-all \
 	check-patches check-mutations selftests \
 	$(foreach l,$(newer_linux),linux-$l linux-$l-debug lab-$l lab-$l-debug) \
 	$(foreach t,linux-deb13 $(trees),extract-$t tree-$t edit-$t refresh-$t)

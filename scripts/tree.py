@@ -28,9 +28,10 @@ def sha(path):
     return hashlib.sha256(mode + path.read_bytes()).hexdigest()
 
 
-def inputs(tree):
+def inputs(tree, listed=None):
     """The files that scripts/fetch brought, as (version, path)."""
-    lines = (BUILD / "inputs" / tree.name).read_text().splitlines()
+    listed = listed or BUILD / "inputs" / tree.name
+    lines = listed.read_text().splitlines()
     return [(line.split()[1], Path(line.split()[2])) for line in lines]
 
 
@@ -41,22 +42,23 @@ def run(*cmd, **kw):
         raise Error(f"{cmd[0]} failed: {(r.stderr or r.stdout).strip()}")
 
 
-def unpack(tree, new, folder):
+def unpack(tree, new, folder, listed=None):
     """Fill the new folder with upstream's tree."""
     if folder:
         new.mkdir()
         run("sh", "-c", 'tar -C "$1" --exclude=./.git --exclude=./build '
             '-cf - . | tar -C "$2" -xf -', "sh", folder, str(new))
     elif tree.name.startswith("qemu"):
-        dsc = next(p for _, p in inputs(tree) if p.suffix == ".dsc")
+        dsc = next(p for _, p in inputs(tree, listed)
+                   if p.suffix == ".dsc")
         # apt verified the files; the .dsc's own signature says no more.
         run("dpkg-source", "--no-check", "-x", str(dsc), str(new))
     elif tree.name.startswith("libvirt"):
-        [(_, tar)] = inputs(tree)
+        [(_, tar)] = inputs(tree, listed)
         new.mkdir()
         run("tar", "-C", str(new), "--strip-components=1", "-xf", str(tar))
     else:
-        [(_, deb)] = inputs(tree)
+        [(_, deb)] = inputs(tree, listed)
         new.mkdir()
         run("sh", "-c", 'dpkg-deb --fsys-tarfile "$1" | '
             'tar -xO --wildcards "./usr/src/linux-source-*.tar.xz" | '
