@@ -3,6 +3,7 @@
 """The patch series: check them, open one as git commits, write it back.
 
     series.py check [TREE]...
+    series.py list TREE             the files, for `git am`
     series.py edit TREE
     series.py refresh TREE
 
@@ -555,11 +556,17 @@ def cmd_refresh(tree):
     return 0
 
 
+def cmd_list(tree):
+    for name in tree.read_series():
+        print((tree.patches / name).resolve())
+    return 0
+
+
 def main(argv):
-    commands = {"edit": cmd_edit, "refresh": cmd_refresh}
+    commands = {"list": cmd_list, "edit": cmd_edit, "refresh": cmd_refresh}
     try:
         if not argv or argv[0] not in ("check", *commands):
-            raise Error("check, edit or refresh is accepted")
+            raise Error("check, list, edit or refresh is accepted")
         for name in argv[1:]:
             if name not in TREES:
                 raise Error(f"'{name}': {' or '.join(TREES)} is accepted")

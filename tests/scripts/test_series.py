@@ -477,6 +477,10 @@ class Shared(Base):
         self.assertIn("only that of an older base may",
                       self.refused(trees.apply, self.tree))
 
+    def test_list(self):
+        said = self.quiet(series.cmd_list, self.older)
+        self.assertEqual(said, f"{(self.tree.patches / NAME).resolve()}\n")
+
     def test_git_and_patch_must_agree(self):
         work = self.put("work/accel/kvm/kvm-all.c", "elsewhere\n").parents[2]
         problems = list(series.check_round_trip(
