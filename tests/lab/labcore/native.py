@@ -32,7 +32,8 @@ class Tree:
     def __init__(self, lab):
         self.lab = lab
         self.build = os.path.join(lab, "../../build")
-        self.qemu = os.path.join(self.build, "qemu/qemu-system-x86_64")
+        self.qemu = os.path.join(
+            self.build, os.environ.get("QEMU_TREE", "qemu"), "qemu-system-x86_64")
         self.firmware = [os.path.join(self.build, "firmware")]
         self.hint = "build it (make lab)"
 

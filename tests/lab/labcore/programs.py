@@ -48,8 +48,12 @@ def stripped(path, scratch):
 
 
 def libraries(path):
-    """What ldd says the program at PATH loads, as absolute paths."""
-    done = subprocess.run(["ldd", path], text=True, capture_output=True)
+    """What the program at PATH loads, as absolute paths."""
+    # ldd asks this machine's loader; a program of another system has its own.
+    own = re.search(r"program interpreter: (\S+)\]", subprocess.run(
+        ["readelf", "-lW", path], text=True, capture_output=True).stdout)
+    done = subprocess.run([own[1], "--list", path] if own else ["ldd", path],
+                          text=True, capture_output=True)
     if done.returncode:
         if "not a dynamic executable" in done.stdout + done.stderr:
             return []
