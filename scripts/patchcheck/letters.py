@@ -9,14 +9,18 @@ A letter is the cover letter behind a block of headers:
     To:      who gets it, for a project without scripts/get_maintainer.pl
     Private: an address that has to have it before a list does
     After:   NAME, a series that this one needs, of any tree
+    Has:     a patch of the tree's series that upstream has by now, and the
+             base does not, but this series is on top of
     Patch:   a file of the tree's series, or of docs/upstream; behind a `+`
              files of ours that the patch adds, since upstream has none of
              them yet
     Moved:   a regular expression: lines of context that another series of
              ours put there
+    Replace: TEXT => TEXT, in lines that the patches add: what this series
+             takes of another one of ours, and what upstream has for it
     Tests:   what check-patches runs when all of the series is applied
 
-After, Patch and Tests may stand there more than once.
+After, Has, Patch, Replace and Tests may stand there more than once.
 """
 
 import email
@@ -29,7 +33,7 @@ from series import (BASE, TOP, TREES, Error, attributes, git, message,
 
 FOLDER = TOP / "docs" / "upstream"
 ONCE = ("Subject", "Tree", "Prefix", "To", "Private", "Moved")
-MORE = ("After", "Patch", "Tests")
+MORE = ("After", "Has", "Patch", "Replace", "Tests")
 UPSTREAM = re.compile(r"^Upstream: .*\n(?:[ \t]+\S.*\n)*", re.M)
 PRISTINE = "pristine"
 WIDTH = 72
@@ -66,6 +70,9 @@ class Patch:
         head = UPSTREAM.sub("", head + "\n").rstrip("\n")
         if self.letter.moved:
             diff = without(diff, self.letter.moved)
+        for old, new in self.letter.replace:
+            diff = "".join(line.replace(old, new) if line[0] == "+" else line
+                           for line in diff.splitlines(keepends=True))
         return head + sep + diff
 
 
@@ -95,6 +102,11 @@ class Letter:
         self.tests = " ".join(flat["Tests"]).split()
         self.subject = one["Subject"]
         self.text = mail.get_payload().strip("\n")
+        pairs = [line.partition(" => ") for line in flat["Replace"]]
+        if not all(old and sep for old, sep, _ in pairs):
+            raise Error(f"{self.rel}: Replace: TEXT => TEXT is accepted")
+        self.replace = [(old, new) for old, _, new in pairs]
+        self.has = [Patch(self, line) for line in flat["Has"]]
         self.patches = [Patch(self, line) for line in flat["Patch"]]
         if not self.patches:
             raise Error(f"{self.rel}: it names no Patch:")
@@ -108,7 +120,7 @@ class Letter:
         # What becomes the subject is not wrapped by hand.
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if len(line) > WIDTH and not line.startswith(
-                    ("Subject: ", "Patch: ")):
+                    ("Subject: ", "Patch: ", "Has: ", "Replace: ")):
                 raise Error(f"{self.rel}:{number}: more than {WIDTH} columns")
 
 
@@ -180,8 +192,9 @@ def assemble(letter, letters, repo):
     if not tree.src.is_dir():
         raise Error(f"{tree.src.relative_to(TOP)} does not exist; "
                     "make series-check unpacks it")
-    before = [p for other in chain(letter, letters) if other.tree is tree
-              for p in other.patches]
+    before = letter.has + [
+        p for other in chain(letter, letters) if other.tree is tree
+        for p in other.has + other.patches]
     paths = {path for p in before + letter.patches
              for path in touched(p.text()) + p.files}
     repo.mkdir(parents=True, exist_ok=True)
@@ -204,8 +217,11 @@ def assemble(letter, letters, repo):
 def apply(patch, repo):
     mail = repo / ".git" / "mail"
     mail.write_text(patch.text())
-    r = git(repo, "am", "-q", "--committer-date-is-author-date", str(mail),
-            check=False)
+    # With less context behind a change than before it git would want the end
+    # of the file there, unless it may do with less.
+    less = ["-C1"] if patch.letter.moved else []
+    r = git(repo, "am", "-q", "--committer-date-is-author-date", *less,
+            str(mail), check=False)
     if r.returncode:
         said = [line.removeprefix("error: ") for line in r.stderr.splitlines()
                 if line.startswith(("error:", "fatal:"))]

@@ -27,6 +27,8 @@ class Fake:
             said, status, 1
         self.tree = mock.Mock(patches=Path("patches/linux-6.12"))
         self.tree.rel = lambda name: f"patches/linux-6.12/{name}"
+        self.letter, self.before = None, []
+        self.memo = lambda name: name
         (folder / "source").write_text("6.12.1")
 
     def text(self, name):
