@@ -97,6 +97,11 @@ def checkpatch(work, report):
         report.verdict(f"{patch_number(patch)} checkpatch", complaints(
             run, work.tree, work.tree.patches / patch, work.tree.rel(patch),
             entries))
-    report.verdict("checkpatch-allow, each entry is needed",
-                   [f"{ALLOW.relative_to(TOP)}:{e.number}: not needed"
-                    for e in entries if not e.used])
+    report.verdict(*needless(entries, work.tree))
+
+
+def needless(entries, tree):
+    """The verdict on entries that nothing was allowed by."""
+    return (f"checkpatch-allow, each entry for {line_of(tree)} is needed",
+            [f"{ALLOW.relative_to(TOP)}:{e.number}: not needed"
+             for e in entries if not e.used])

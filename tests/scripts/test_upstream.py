@@ -260,6 +260,14 @@ class Check(Base):
         self.put("allow", "# why\n9.9 SPACING a.c space\n")
         self.assertEqual(self.run_tool("check", "x")[0], 0)
 
+    def test_an_entry_that_nothing_needs(self):
+        entry = mock.Mock(number=3, used=False)
+        with mock.patch.object(style, "TOP", self.top):
+            name, said = style.needless([entry], self.tree)
+            self.assertEqual(said, ["allow:3: not needed"])
+            entry.used = True
+            self.assertEqual(style.needless([entry], self.tree), (name, []))
+
     def test_checkpatch_without_types_complains(self):
         self.checkpatch("ERROR: space\n#9: FILE: a.c:4:\n+x\n\n", 1)
         self.failed("a.c:4: ERROR: space: +x")
@@ -414,6 +422,14 @@ class Alone(Base):
             self.assertEqual(count, passed, text)
             self.assertEqual([f[:len(b)] for f, b in zip(found, bad)], bad)
             self.assertEqual(len(found), len(bad))
+
+    def test_a_test_that_can_not_be_run_does_not_fail(self):
+        tests = qemu.Tests.__new__(qemu.Tests)
+        tests.out = self.top
+        tests.work = mock.Mock(logs=self.top, src=self.top)
+        with self.assertRaises(series.Error):
+            tests.judge(["sh", "-c", "echo usage; exit 2"], qemu.GUESTS,
+                        lambda m: (m[0] == "PASS", m[1]))
 
     def test_a_test_that_upstream_passes_tests_nothing(self):
         report = Report()
