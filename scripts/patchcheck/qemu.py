@@ -22,6 +22,7 @@ from .report import patch_number
 PROGRAM = "qemu-system-x86_64"
 WARNING = re.compile(r"^.*(?:warning|error): .*$|^FAILED: .*$", re.M)
 TAP = re.compile(r"^\s*(not )?ok \d+(.*)$", re.M)
+STARTED = re.compile(r"^(?:1\.\.\d|# random seed: |Bail out!)", re.M)
 GUESTS = re.compile(r"^(PASS|FAIL) (.*)$", re.M)
 LIST = "qtests_x86_64 = qtests_i386"
 # On an emulated machine a migration that fails may wait for good.
@@ -118,18 +119,21 @@ class Tests:
             f.write(f"$ {' '.join(command)}\n{text}\n")
         said = [verdict(m) for m in pattern.findall(text)]
         # Not to be taken for a test that fails, as it is hoped to.
-        if not said and not re.search(r"^1\.\.\d", text, re.M):
+        if not said and not STARTED.search(text):
             raise Error(f"{command[0]} did not run a test: "
                         f"{text.strip()[-300:]}")
         bad = [rest.strip() for good, rest in said if not good]
         if process.returncode and not bad:
-            bad = [f"status {process.returncode}: {text.strip()[-300:]}"]
+            bad = re.findall(r"^Bail out! .*", text, re.M) or \
+                [f"status {process.returncode}: {text.strip()[-300:]}"]
         return bad, sum(good and "# SKIP" not in rest for good, rest in said)
 
-    def all(self):
-        """(name, what failed, cases that passed) of each."""
+    def all(self, upstream=False):
+        """(name, what failed, cases that passed) of each, or of those that
+        there are without the series."""
         for test, cases in self.programs:
-            yield test, *self.run_program(test, cases)
+            if not upstream or test in self.ours:
+                yield test, *self.run_program(test, cases)
         for name in ",".join(self.guests).split(",") if self.guests else ():
             yield f"tests/guest:{name}", *self.run_guests(name)
 
@@ -156,10 +160,9 @@ def upstream_fails(work, tests, report):
         tests.unlay()
         raise Error(f"{work.tree.name} does not build without the series: "
                     f"{'; '.join(said)[:300]}")
-    for name, bad, _ in tests.all():
-        if name.startswith("tests/guest") or name in tests.ours:
-            report.verdict(work.memo(f"{name} fails without it"),
-                           [] if bad else ["it passes"])
+    for name, bad, _ in tests.all(upstream=True):
+        report.verdict(work.memo(f"{name} fails without it"),
+                       [] if bad else ["it passes"])
     tests.unlay()
 
 
