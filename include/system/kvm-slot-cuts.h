@@ -11,8 +11,8 @@
 #ifndef SYSTEM_KVM_SLOT_CUTS_H
 #define SYSTEM_KVM_SLOT_CUTS_H
 
-#include "exec/memory.h"
 #include "qemu/queue.h"
+#include "system/memory.h"
 
 typedef struct KVMMemoryUpdate {
     QSIMPLEQ_ENTRY(KVMMemoryUpdate) next;

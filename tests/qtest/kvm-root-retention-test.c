@@ -1180,7 +1180,7 @@ static void test_migration_unmodified(void)
         unlink(path);
         from = start(policies[i].accel, "q35");
         run_guest(from, 1);
-        to = qtest_init_with_env("QTEST_QEMU_BINARY_DST", args, true);
+        to = qtest_init_ext("QTEST_QEMU_BINARY_DST", args, NULL, true);
         error = qtest_qmp_assert_failure_ref(
             to, "{'execute': 'query-kvm-root-retention'}");
         g_assert_cmpstr(qdict_get_str(error, "class"), ==, "CommandNotFound");

@@ -12,8 +12,8 @@
 #include "kvm-common.h"
 #include "qemu/units.h"
 
-#define RAM             (64 * MiB)
-#define TSEG            (16 * MiB)      /* the largest */
+#define RAM             (128 * MiB)
+#define TSEG            (64 * MiB)      /* the largest */
 
 /* A slot, or several in a row that KVM can't tell from one */
 typedef struct Slot {

@@ -87,7 +87,7 @@ static void vm_start(Vm *vm, const char *var, const char *more)
     args = g_strdup_printf("-accel kvm -M pc,vmport=on -S -m 16 " QUIET_CPU " "
                            "-nodefaults -vga none -bios %s -D %s "
                            "-trace kvm_vcpu_ioctl %s", rom, vm->log, more);
-    vm->qts = var ? qtest_init_with_env(var, args, true) : qtest_init(args);
+    vm->qts = var ? qtest_init_ext(var, args, NULL, true) : qtest_init(args);
 }
 
 static void vm_stop(Vm *vm)

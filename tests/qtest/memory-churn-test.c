@@ -291,6 +291,7 @@ static void test_smram(gconstpointer data)
 #define ESMRAMC         0x9e
 #define F_SMBASE        0x9c
 #define TSEG_EN(size)   (0x38 | (size) << 1 | 1)
+#define EXT_TSEG_MBYTES 0x50
 
 static void check_tseg(Machine *m, uint64_t size)
 {
@@ -314,7 +315,7 @@ static void check_tseg(Machine *m, uint64_t size)
 
 static void test_tseg(void)
 {
-    static const uint64_t sizes[] = { 1 * MiB, 2 * MiB, 8 * MiB, 16 * MiB };
+    uint64_t sizes[] = { 1 * MiB, 2 * MiB, 8 * MiB, 0 };
     g_autofree char *at_first = NULL, *at_last = NULL;
     Machine m;
     int i;
@@ -323,6 +324,11 @@ static void test_tseg(void)
         return;
     }
     at_first = flatview(m.qts, "memory");
+    /* The last one is QEMU's own, which tells how large it is.  */
+    cfg_writew(m.qts, 0, 0, EXT_TSEG_MBYTES, 0xffff);
+    sizes[3] = cfg_readb(m.qts, 0, 0, EXT_TSEG_MBYTES) * MiB;
+    g_assert_cmpuint(sizes[3], >, sizes[2]);
+    g_assert_cmpuint(sizes[3], <, RAM_SIZE);
     for (i = 0; i < 4; i++) {
         qtest_writeb(m.qts, RAM_SIZE - sizes[i], 0x50 + i);
         qtest_writeb(m.qts, RAM_SIZE - sizes[i] - 1, 0x7e);
@@ -694,7 +700,7 @@ static void test_migrate(gconstpointer data)
 
     close(g_file_open_tmp("qtest-churn-XXXXXX", &path, NULL));
     uri = g_strdup_printf("file:%s", path);
-    from = qtest_init_with_env("QTEST_QEMU_BINARY_SRC", from_args, true);
+    from = qtest_init_ext("QTEST_QEMU_BINARY_SRC", from_args, NULL, true);
     set_bars(from);
     sr(from, 2, 0x0f);
     sr(from, 4, 0x0e);
@@ -715,7 +721,7 @@ static void test_migrate(gconstpointer data)
     qtest_qmp_assert_success(from, "{ 'execute': 'migrate',"
                              " 'arguments': { 'uri': %s } }", uri);
     wait_for_migration(from);
-    to = qtest_init_with_env("QTEST_QEMU_BINARY_DST", to_args, true);
+    to = qtest_init_ext("QTEST_QEMU_BINARY_DST", to_args, NULL, true);
     qtest_qmp_assert_success(to, "{ 'execute': 'migrate-incoming',"
                              " 'arguments': { 'uri': %s } }", uri);
     wait_for_migration(to);

@@ -652,7 +652,7 @@ static QTestState *migrate(Prepare *prepare, char **dir, QTestState **from)
     /* Another source need not know of the delay. */
     from_args = flash_args(from_dir, g_getenv("QTEST_QEMU_BINARY_SRC") ?
                            "-nodefaults" : "-nodefaults " DELAY(100));
-    *from = qtest_init_with_env("QTEST_QEMU_BINARY_SRC", from_args, true);
+    *from = qtest_init_ext("QTEST_QEMU_BINARY_SRC", from_args, NULL, true);
     qtest_qmp_assert_success(*from, "{ 'execute': 'migrate-set-capabilities',"
         " 'arguments': { 'capabilities': ["
         " { 'capability': 'events', 'state': true },"
@@ -667,7 +667,7 @@ static QTestState *migrate(Prepare *prepare, char **dir, QTestState **from)
     wait_for_status(*from, "completed");
 
     args = flash_args(*dir, "-nodefaults -incoming defer");
-    to = qtest_init_with_env("QTEST_QEMU_BINARY_DST", args, true);
+    to = qtest_init_ext("QTEST_QEMU_BINARY_DST", args, NULL, true);
     qtest_qmp_assert_success(to, "{ 'execute': 'migrate-incoming',"
                              " 'arguments': { 'uri': %s } }", uri);
     wait_for_status(to, "completed");

@@ -233,5 +233,10 @@ const KVMRootRetention *kvm_root_retention_get(Error **errp)
         error_setg(errp, "KVM root retention needs the accelerator KVM");
         return NULL;
     }
+    if (!kvm_state) {
+        /* VFIO's live update closes KVM once another QEMU has the VM.  */
+        error_setg(errp, "The VM was handed over to another QEMU");
+        return NULL;
+    }
     return root_retention(kvm_state);
 }
