@@ -51,8 +51,8 @@ class Tests:
 
     def lay(self):
         """Our qtests over the tree, beside a series that does not bring
-        them; returns whether there were any."""
-        src, added = self.work.src, False
+        them; returns which."""
+        src, added = self.work.src, []
         meson = src / "tests/qtest/meson.build"
         for test in self.ours:
             name = test.rpartition("/")[2]
@@ -64,7 +64,7 @@ class Tests:
             meson.write_text(text.replace(LIST, f"{LIST} + ['{name}']", 1)
                              if f"'{name}'" not in text else text)
             shutil.copyfile(TOP / f"{test}.c", src / f"{test}.c")
-            added = True
+            added.append(test)
         for path in self.files[1:] if added else ():
             if not (src / path).exists():
                 shutil.copyfile(TOP / path, src / path)
@@ -128,11 +128,11 @@ class Tests:
                 [f"status {process.returncode}: {text.strip()[-300:]}"]
         return bad, sum(good and "# SKIP" not in rest for good, rest in said)
 
-    def all(self, upstream=False):
-        """(name, what failed, cases that passed) of each, or of those that
-        there are without the series."""
+    def all(self, only=None):
+        """(name, what failed, cases that passed) of each program, or of
+        these only, and of the guests."""
         for test, cases in self.programs:
-            if not upstream or test in self.ours:
+            if only is None or test in only:
                 yield test, *self.run_program(test, cases)
         for name in ",".join(self.guests).split(",") if self.guests else ():
             yield f"tests/guest:{name}", *self.run_guests(name)
@@ -156,11 +156,11 @@ def build(work, *targets):
 def upstream_fails(work, tests, report):
     """The tests of ours, without the series."""
     laid = tests.lay()
-    if said := build(work, PROGRAM, *(tests.ours if laid else ())):
+    if said := build(work, PROGRAM, *laid):
         tests.unlay()
         raise Error(f"{work.tree.name} does not build without the series: "
                     f"{'; '.join(said)[:300]}")
-    for name, bad, _ in tests.all(upstream=True):
+    for name, bad, _ in tests.all(laid):
         report.verdict(work.memo(f"{name} fails without it"),
                        [] if bad else ["it passes"])
     tests.unlay()
