@@ -91,7 +91,10 @@ class Tests:
                     raise Error(f"{test} has no case {case}")
                 for path in found:
                     command += ["-p", path]
-        return self.judge(command, TAP, lambda m: (m[0] == "", m[1]))
+        # Where only some cases are meant the series is not all that the
+        # program is a test of, so none of its own options at a migration.
+        more = {"QTEST_QEMU_BINARY_SRC": f"./{PROGRAM}"} if cases else {}
+        return self.judge(command, TAP, lambda m: (m[0] == "", m[1]), more)
 
     def run_guests(self, names):
         return self.judge(
@@ -99,17 +102,18 @@ class Tests:
              *filter(None, names.split(","))],
             GUESTS, lambda m: (m[0] == "PASS", m[1]))
 
-    def env(self):
-        return os.environ | {
+    def env(self, **more):
+        return os.environ | more | {
             "QTEST_QEMU_BINARY": f"./{PROGRAM}",
             "G_TEST_SRCDIR": str(self.work.src / "tests/unit"),
             "G_TEST_BUILDDIR": "tests/unit"}
 
-    def judge(self, command, pattern, verdict):
+    def judge(self, command, pattern, verdict, env=None):
         with subprocess.Popen(command, text=True, errors="replace",
-                              env=self.env(), stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              cwd=self.out, start_new_session=True) as process:
+                              env=self.env(**(env or {})),
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, cwd=self.out,
+                              start_new_session=True) as process:
             try:
                 text, _ = process.communicate(timeout=SECONDS)
             except subprocess.TimeoutExpired:
