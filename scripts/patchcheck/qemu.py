@@ -77,6 +77,15 @@ class Tests:
         for path in set(self.files) - set(tracked):
             (self.work.src / path).unlink(missing_ok=True)
 
+    def link_firmware(self):
+        """Where an uninstalled QEMU looks for it, as upstream-qtests."""
+        for rom in (*(BUILD / "firmware/qemu").glob("*.bin"), *(
+                BUILD / "firmware-ipxe").glob("usr/lib/ipxe/qemu/*.rom")):
+            link = self.out / "qemu-bundle/usr/local/share/qemu" / rom.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(rom)
+
     def run_program(self, test, cases):
         """([what failed], how many cases passed)"""
         command = [str(self.out / test), "--tap", "-k"]
@@ -179,6 +188,7 @@ def check(work, report):
         report.verdict(work.memo(f"{patch_number(patch)} builds"),
                        build(work, PROGRAM))
     tests.lay()
+    tests.link_firmware()
     programs = [test for test, _ in tests.programs]
     if programs and (said := build(work, PROGRAM, *programs)):
         report.verdict(work.memo("its tests build"), said)
