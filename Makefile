@@ -9,6 +9,7 @@ HOST := amd
 KERNEL := 6.12
 QEMU := 10.0
 LIBVIRT := 11.3
+SERIES :=
 
 # The tools that configure checked are Debian's, whatever else PATH offers.
 export PATH := /usr/sbin:/usr/bin:/sbin:/bin:$(PATH)
@@ -26,7 +27,7 @@ ifneq ($(if $(MAKECMDGOALS),$(filter-out $(light),$(MAKECMDGOALS)),all),)
 # A typing error must not cost half an hour first.
 quote = '$(subst ','\'',$1)'
 wrong := $(shell scripts/check-variables $(foreach v,SCENARIO HOST KERNEL QEMU \
-	LIBVIRT,$(call quote,$($v))) \
+	LIBVIRT SERIES,$(call quote,$($v))) \
 	$(foreach g,$(MAKECMDGOALS),$(call quote,$g)) 2>&1)
 $(if $(wrong),$(error $(wrong)))
 include $(B)/config.mk
@@ -209,10 +210,17 @@ $(trees:%=edit-%): edit-%: extract-%
 $(trees:%=refresh-%): refresh-%: extract-%
 	@python3 scripts/series.py refresh $*
 
-# Is each patch of the kernel series sound by itself?
+# Is each patch of the kernel series sound by itself?  SERIES: of one in
+# docs/upstream, alone on upstream's tree.
 line := $(or $(KERNEL),6.12)
-check-patches: extract-linux$(if $(filter-out 6.12,$(line)),-$(line))
-	@scripts/check-patches $(line)
+series_tree = $(shell sed -n 's/^Tree: *//p' docs/upstream/$(SERIES).txt)
+check-patches: $(if $(SERIES),extract-$(series_tree) \
+		$(if $(filter qemu%,$(SERIES)),firmware firmware-ipxe),\
+		extract-linux$(if $(filter-out 6.12,$(line)),-$(line)))
+	@scripts/check-patches $(or $(SERIES),$(line))
+# Is each series as those who would get it want it?
+check-upstream: extract-all
+	@scripts/upstream check
 
 # Do the selftests find mistakes?
 check-mutations: lab-$(line)
@@ -226,7 +234,7 @@ selftests: lab
 
 # What was built goes, what was downloaded and unpacked stays.
 clean:
-	@rm -rf $(B)/qemu* $(B)/linux-* $(B)/selftests* $(B)/lab $(B)/report \
+	@rm -rf $(B)/src/*-alone $(B)/src/.*-alone $(B)/qemu* $(B)/linux-* $(B)/selftests* $(B)/lab $(B)/report \
 		$(B)/firmware* $(B)/optionrom $(B)/logs $(B)/meson $(B)/libvirt \
 		$(B)/apt $(addprefix $(B)/deb/,kvm tools qemu libvirt checked lab \
 		host host.ext4 host.vmlinuz host.initrd host.made)
@@ -273,6 +281,8 @@ help:
 ## make series-check   are the patch series in order?
 ## make new-base       what would a newer point release, or line, of them break?
 ## make check-patches  does each kernel patch build, without a new warning?
+##      SERIES=NAME    does a series of docs/upstream, alone, and its tests pass?
+## make check-upstream are they as those who would get them want?
 ## make check-mutations    do the series' selftests find mistakes?
 ## make selftests      upstream's KVM selftests with and without the series;
 ##                     writes docs/selftests.md, for 7.2 selftests-7.2.md
@@ -290,6 +300,6 @@ help:
 	lab-6.12 lab-6.12-debug deb lab-deb13 debian-host \
 	libvirt check-libvirt linux-debug clean distclean series-check new-base \
 	extract-all \
-	check-patches check-mutations selftests \
+	check-patches check-upstream check-mutations selftests \
 	$(foreach l,$(newer_linux),linux-$l linux-$l-debug lab-$l lab-$l-debug) \
 	$(foreach t,linux-deb13 $(trees),extract-$t tree-$t edit-$t refresh-$t)

@@ -782,7 +782,7 @@ class Installed(Folder):
 class Variables(unittest.TestCase):
     def check(self, *words):
         done = subprocess.run([os.path.join(LAB, "../../scripts/check-variables"),
-                               *words, "10.0", "11.3"], text=True,
+                               *words, "10.0", "11.3", ""], text=True,
                               capture_output=True, check=False)
         return done.stderr.strip()
 

@@ -26,6 +26,7 @@ class Checkout(unittest.TestCase):
             shutil.copy2(TOP / name, self.top / name)
         shutil.copytree(TOP / "scripts", self.top / "scripts",
                         ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(TOP / "docs/upstream", self.top / "docs/upstream")
         # Their names say which lines there are.
         for folder in (TOP / "patches").iterdir():
             if folder.is_dir():

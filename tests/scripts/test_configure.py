@@ -169,6 +169,7 @@ class Variables(Checkout):
                            ("LIBVIRT=99", ["LIBVIRT='99'", "11.3"]),
                            ("QEMU=10.2 KERNEL=deb13", ["QEMU='10.2'",
                                                        "lab-deb13"]),
+                           ("SERIES=x", ["SERIES='x'", "kvm-tpr"]),
                            ("QEMU=10.2 deb", ["QEMU='10.2'", "deb"]),
                            ("SCENARIO=nonsense", ["'nonsense'",
                                                   "pc-seabios"]),
