@@ -59,7 +59,8 @@ class Refusals(Fetched):
     def test_another_upload_is_another_package(self):
         """What is fetched counts, not the series alone."""
         self.fetched()
-        shutil.copytree(TOP / "patches", self.top / "patches")
+        shutil.copytree(TOP / "patches", self.top / "patches",
+                        dirs_exist_ok=True)
         for name, what in (("kvm", "linux-deb13"), ("libvirt", "libvirt-deb13")):
             result = self.run_in("scripts/deb-source", "--inputs", name)
             self.assertIn(str(self.top / "build/inputs" / what),
