@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
@@ -383,7 +384,10 @@ def cmd_check(trees, named):
         if not tree.src.is_dir() and (named or not tree.optional):
             raise Error(f"{tree.src.relative_to(TOP)} does not exist; "
                         f"make series-check unpacks it")
-        problems = check(tree)
+    # git and patch do the work, most of it waiting.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(check, trees))
+    for tree, problems in zip(trees, found):
         for p in problems:
             print(f"series-check: error: {p}", file=sys.stderr)
         bad += len(problems)
