@@ -20,6 +20,9 @@ class Kernels(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.build = folder.name
+        # What make exports.
+        self.enterContext(mock.patch.dict(os.environ))
+        os.environ.pop("QEMU_TREE", None)
 
     def make(self, *path):
         path = os.path.join(self.build, *path)

@@ -42,7 +42,8 @@ class Checkout(unittest.TestCase):
 
     def run_in(self, *cmd, **env):
         environ = {k: v for k, v in os.environ.items()
-                   if not k.startswith(("XDG_", "APT_", "MAKE", "GIT_"))}
+                   if not k.startswith(("XDG_", "APT_", "MAKE", "GIT_"))
+                   and k not in ("KERNEL", "QEMU_TREE")}
         environ.update({"HOME": str(self.home), "LC_ALL": "C",
                         "PATH": f"{self.bin}:/usr/sbin:/usr/bin:/sbin:/bin"})
         environ.update(env)
