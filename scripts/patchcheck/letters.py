@@ -11,10 +11,8 @@ A letter is the cover letter behind a block of headers:
     After:   NAME, a series that this one needs, of any tree
     Has:     a patch of the tree's series that upstream has by now, and the
              base does not, but this series is on top of
-    Patch:   a file of the tree's series, or of docs/upstream; behind a `&`
-             another one that is folded into it, since neither builds without
-             the other; behind a `+` files of ours that it adds, since
-             upstream has none of them yet
+    Patch:   a file of the tree's series, or of docs/upstream; behind a `+`
+             files of ours that it adds, since upstream has none of them yet
     Moved:   a regular expression: lines of context that another series of
              ours put there
     Replace: TEXT => TEXT, in lines that the patches add: what this series
@@ -41,16 +39,13 @@ WIDTH = 72
 
 
 class Patch:
-    """One `Patch:` line: where the patches are that make it, and files of ours
-    beside them."""
+    """One `Patch:` line: where the patch is, and files of ours beside it."""
 
     def __init__(self, letter, line):
-        names, _, files = line.partition("+")
-        self.names, self.files = names.replace("&", " ").split(), files.split()
-        if not self.names:
-            raise Error(f"{letter.rel}: Patch: '{line}' names none")
+        name, _, files = line.partition("+")
+        self.name, self.files = name.strip(), files.split()
         self.letter = letter
-        self.paths = [self._find(name) for name in self.names]
+        self.path = self._find(self.name)
         for path in self.files:
             if not (TOP / path).is_file():
                 raise Error(f"{letter.rel}: {path} does not exist")
@@ -67,19 +62,17 @@ class Patch:
         raise Error(f"{self.letter.rel}: '{wanted}' is neither in "
                     f"{tree.rel('series')} nor in docs/upstream")
 
-    def texts(self):
-        """As mails, less what is said to ourselves alone."""
-        for path in self.paths:
-            text = path.read_text(errors="replace")
-            head, sep, diff = text.partition("\n---\n")
-            head = UPSTREAM.sub("", head + "\n").rstrip("\n")
-            if self.letter.moved:
-                diff = without(diff, self.letter.moved)
-            for old, new in self.letter.replace:
-                diff = "".join(
-                    line.replace(old, new) if line[0] == "+" else line
-                    for line in diff.splitlines(keepends=True))
-            yield head + sep + diff
+    def text(self):
+        """As a mail, less what is said to ourselves alone."""
+        text = self.path.read_text(errors="replace")
+        head, sep, diff = text.partition("\n---\n")
+        head = UPSTREAM.sub("", head + "\n").rstrip("\n")
+        if self.letter.moved:
+            diff = without(diff, self.letter.moved)
+        for old, new in self.letter.replace:
+            diff = "".join(line.replace(old, new) if line[0] == "+" else line
+                           for line in diff.splitlines(keepends=True))
+        return head + sep + diff
 
 
 class Letter:
@@ -142,11 +135,10 @@ def load():
                             + ", ".join(letters))
         chain(letter, letters)
         for patch in letter.patches:
-            for path in patch.paths:
-                other = sent.setdefault(path, letter)
-                if other is not letter:
-                    raise Error(f"{letter.rel}: {path.name} is of "
-                                f"{other.name}, too")
+            other = sent.setdefault(patch.path, letter)
+            if other is not letter:
+                raise Error(f"{letter.rel}: {patch.name} is of "
+                            f"{other.name}, too")
     return letters
 
 
@@ -203,7 +195,7 @@ def assemble(letter, letters, repo):
         p for other in chain(letter, letters) if other.tree is tree
         for p in other.has + other.patches]
     paths = {path for p in before + letter.patches
-             for path in [n for t in p.texts() for n in touched(t)] + p.files}
+             for path in touched(p.text()) + p.files}
     repo.mkdir(parents=True, exist_ok=True)
     for path in sorted(paths) + attributes(tree, paths):
         source = tree.pristine(path)
@@ -226,19 +218,15 @@ def apply(patch, repo):
     # With less context behind a change than before it git would want the end
     # of the file there, unless it may do with less.
     less = ["-C1"] if patch.letter.moved else []
-    for name, text in zip(patch.names, patch.texts()):
-        mail.write_text(text)
-        r = git(repo, "am", "-q", "--committer-date-is-author-date", *less,
-                str(mail), check=False)
-        if r.returncode:
-            said = [line.removeprefix("error: ")
-                    for line in r.stderr.splitlines()
-                    if line.startswith(("error:", "fatal:"))]
-            raise Error(f"{patch.letter.name}: {name} does not apply "
-                        f"without what is not named: {' / '.join(said)}")
-    more = len(patch.names) - 1
-    if more:
-        git(repo, "reset", "-q", "--soft", f"HEAD~{more}")
+    mail.write_text(patch.text())
+    r = git(repo, "am", "-q", "--committer-date-is-author-date", *less,
+            str(mail), check=False)
+    if r.returncode:
+        said = [line.removeprefix("error: ")
+                for line in r.stderr.splitlines()
+                if line.startswith(("error:", "fatal:"))]
+        raise Error(f"{patch.letter.name}: {patch.name} does not apply "
+                    f"without what is not named: {' / '.join(said)}")
     for path in patch.files:
         if patch.letter.tree.pristine(path):
             raise Error(f"{patch.letter.rel}: upstream has a {path}")
@@ -246,7 +234,6 @@ def apply(patch, repo):
         shutil.copy2(TOP / path, repo / path)
     if patch.files:
         git(repo, "add", "-f", *patch.files)
-    if patch.files or more:
         git(repo, "commit", "-q", "--amend", "--no-edit")
 
 

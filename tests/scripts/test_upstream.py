@@ -367,7 +367,7 @@ class Letters(Base):
         self.assertIn("fifteen", (self.top / "patches/linux-9.9" /
                                   NAMES[2]).read_text())
         letter = letters.load()["y"]
-        [diff] = letter.patches[0].texts()
+        diff = letter.patches[0].text()
         self.assertNotIn("fifteen", diff)
         [head] = re.findall(r"^@@ .* @@", diff, re.M)
         self.assertEqual(head, "@@ -14,6 +14,6 @@")
@@ -379,18 +379,6 @@ class Letters(Base):
         text = (self.top / "out/0001-one-fix.patch").read_text()
         self.assertIn("\n+drei\n", text)
         self.assertIn("\n-line 4\n", text)
-
-    def test_patches_that_are_folded_into_one(self):
-        self.letter("x", LETTER.replace("0101-two-feature.patch",
-                                        "0101-two-feature.patch\n & "
-                                        "0102-three-test.patch"))
-        self.assertEqual(self.run_tool("check", "x")[0], 0)
-        self.run_tool("prepare", "x", str(self.top / "out"))
-        self.assertEqual(len(list((self.top / "out").iterdir())), 3)
-        text = (self.top / "out/0002-two-feature.patch").read_text()
-        for line in ("+fifteen", "+sixteen", "+int ours;"):
-            self.assertIn(f"\n{line}\n", text)
-        self.assertNotIn("not sent", self.run_tool("list")[1])
 
     def test_what_upstream_has_by_now(self):
         self.letter("x", "Tree: linux-9.9\nHas: 0101-two-feature.patch\n"
